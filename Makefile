@@ -1,0 +1,76 @@
+# Everything here sets up what it needs by itself: python3 (3.11 or newer) and make are enough.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Handed to what the target runs: make demo ARGS=--check, make unit ARGS="-k cookie -n auto"
+ARGS ?=
+
+PYTHON_BIN := .venv/bin/python
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Run the demo (ARGS=--check: unattended, says whether it works)
+	@tools/setup .venv-demo requirements/demo.txt
+	.venv-demo/bin/python -m demo $(ARGS)
+
+.PHONY: test
+test: check wheel unit demo-check django6 ## Run all of it: checks, wheel, tests, demo, Django 6
+
+.PHONY: check
+check: env ## Lint, formatting, types, layers, lock files
+	$(PYTHON_BIN) -m ruff check .
+	$(PYTHON_BIN) -m ruff format --check .
+	$(PYTHON_BIN) -m mypy
+	.venv/bin/lint-imports
+	tools/check-locks
+
+.PHONY: unit
+unit: env ## Run the tests (ARGS goes to pytest)
+	tools/debian
+	$(PYTHON_BIN) -m pytest $(ARGS)
+
+.PHONY: django6
+django6: ## Run the Django tests under Django 6, where a Python 3.12 or newer is found
+	@if python=$$(tools/find-python 3.12); then \
+	  PYTHON="$$python" tools/setup .venv-django6 requirements/django6.txt \
+	  && .venv-django6/bin/python -m pytest -m django $(ARGS); \
+	else \
+	  echo "Django 6 was NOT tested: it needs Python 3.12 or newer, and none was found here."; \
+	fi
+
+.PHONY: demo-check
+demo-check:
+	@$(MAKE) --no-print-directory demo ARGS=--check
+
+.PHONY: wheel
+wheel: env ## Build the wheel and try it without any extra
+	tools/check-wheel
+
+.PHONY: build
+build: env ## Build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(PYTHON_BIN) -m hatchling build
+
+.PHONY: format
+format: env ## Format the code and mend what ruff can mend
+	$(PYTHON_BIN) -m ruff format .
+	$(PYTHON_BIN) -m ruff check --fix .
+
+.PHONY: lock
+lock: ## Rebuild the lock files (ARGS=--upgrade moves to the newest versions)
+	@tools/setup .venv-lock requirements/lock.txt --no-project
+	tools/lock $(ARGS)
+
+.PHONY: env
+env:
+	@tools/setup .venv requirements/test.txt
+
+.PHONY: clean
+clean: ## Remove the environments, caches and builds
+	rm -rf .venv .venv-* .venv.lock dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests demo -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
