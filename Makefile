@@ -67,7 +67,7 @@ lock: ## Rebuild the lock files (ARGS=--upgrade moves to the newest versions)
 	tools/lock $(ARGS)
 
 .PHONY: env
-env:
+env: ## Set up .venv, where anything changed
 	@tools/setup .venv requirements/test.txt
 
 .PHONY: clean
