@@ -45,6 +45,7 @@ _PATH_LIMIT: Final = 103  # bytes of a unix socket's path on macOS; Linux has fo
 _SHORTEST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 0.05
 _LINES_SHOWN: Final = 5
+_STARTS: Final = 3
 # The guard lives long, so it gets no secrets from the environment.
 _ENVIRONMENT: Final = ("PATH", "HOME", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
@@ -127,16 +128,19 @@ class Embedded:
         raise self._failure("is still being stopped")
 
     def _wait_for_server(self, socket: str, deadline: float) -> None:
-        """Wait until the server answers; start a guard, once, where there is none to start it."""
-        has_started = False
+        """Wait until the server answers; start a guard where there is none to start it.
+
+        More than once, since the first may have been killed; a server that cannot start ends every time.
+        """
+        starts = 0
         for remaining in _pauses(deadline):
             with _forkless, _absent_guard(self.folder) as lock:
-                if lock is not None and has_started:
+                if lock is not None and starts == _STARTS:
                     self.leave()
                     raise self._failure("does not start")
                 if lock is not None:
                     _start_guard(self.folder, lock, remaining)
-                    has_started = True
+                    starts += 1
             if guard.is_answering(socket, remaining):
                 return
         # The seat is kept: a server with much data may need longer, and a later call finds it ready.
