@@ -1,0 +1,56 @@
+"""coatcheck keeps web sessions in Redis and Valkey.
+
+Hand your state in at the counter and carry a small ticket; any attendant, on any server, fetches your coat:
+
+    import coatcheck
+
+    with coatcheck.Sessions("embedded://") as sessions:       # or redis://..., valkey://...
+        session = sessions.create({"cart": ["book"]})         # session.identifier is the cookie's value
+        same = sessions.load(session.identifier)              # on any server, in any process
+        same["cart"].append("pen")
+        sessions.bind(same, "ada")                            # sign in: a new identifier, ada's session
+        sessions.revoke_all("ada")                            # sign out everywhere
+
+Web applications use an adapter instead: coatcheck.django, .flask, .starlette, .fastapi, .litestar, .aiohttp.
+"""
+
+from coatcheck.model.cookie import CookiePolicy, SameSite
+from coatcheck.model.errors import (
+    ConfigurationError,
+    RecordCorrupted,
+    SessionConflict,
+    SessionError,
+    SessionLimitReached,
+    SessionRevoked,
+    StoreError,
+    StoreUnavailable,
+)
+from coatcheck.model.keyring import Keyring, new_key
+from coatcheck.model.policy import AtLimit, SessionPolicy
+from coatcheck.model.session import Session, SessionInfo, Status
+from coatcheck.model.ticket import Handle
+from coatcheck.runtime.aio import AsyncSessions
+from coatcheck.runtime.sync import Sessions
+
+__all__ = [
+    "AsyncSessions",
+    "AtLimit",
+    "ConfigurationError",
+    "CookiePolicy",
+    "Handle",
+    "Keyring",
+    "RecordCorrupted",
+    "SameSite",
+    "Session",
+    "SessionConflict",
+    "SessionError",
+    "SessionInfo",
+    "SessionLimitReached",
+    "SessionPolicy",
+    "SessionRevoked",
+    "Sessions",
+    "Status",
+    "StoreError",
+    "StoreUnavailable",
+    "new_key",
+]

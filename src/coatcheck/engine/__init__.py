@@ -1,0 +1,1 @@
+"""L1: what can be done with sessions, over any transport."""

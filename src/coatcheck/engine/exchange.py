@@ -1,0 +1,145 @@
+"""One request's dealings with its session, for every framework: begin, load, finish.
+
+    visit = exchange.begin(cookie_header, https=..., host=...)     nothing is sent
+    session = await exchange.load(visit)                           one round trip, none without a good cookie
+    ...the application handles the request...
+    outcome = await exchange.finish(visit)                         headers to set; none or one round trip
+
+An adapter only carries these to and from its framework. It loads as late as the framework allows.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from coatcheck.engine.operations import Operations
+from coatcheck.model.cookie import CookiePolicy, merge_cache_control, merge_vary
+from coatcheck.model.errors import (
+    SessionConflict,
+    SessionError,
+    SessionLimitReached,
+    SessionRevoked,
+    StoreError,
+)
+from coatcheck.model.session import Session, Status
+from coatcheck.model.ticket import Ticket
+
+log = logging.getLogger("coatcheck")
+
+_PLAIN: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request: the ticket it brought, if it brought exactly one, and its session once it is loaded."""
+
+    ticket: Ticket | None
+    secure: bool
+    session: Session | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the response must say: a Set-Cookie header or none, and whether it depends on the session."""
+
+    set_cookie: str | None = None
+    is_private: bool = False
+
+    def headers(self, vary: str | None, cache_control: str | None) -> Iterator[tuple[str, str]]:
+        """Give the headers to set, from those that the response has under these names; Set-Cookie is to be added."""
+        if self.is_private:
+            yield "Vary", merge_vary(vary)
+            yield "Cache-Control", merge_cache_control(cache_control, sets_cookie=self.set_cookie is not None)
+        if self.set_cookie is not None:
+            yield "Set-Cookie", self.set_cookie
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The response to a request whose session could not be served: plain text, never a logout."""
+
+    status: int
+    text: str
+    headers: tuple[tuple[str, str], ...] = (
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Cache-Control", "no-store"),
+    )
+
+
+class Exchange:
+    """The session side of an application's requests: its sessions and its cookie."""
+
+    __slots__ = ("cookie", "sessions")
+
+    def __init__(self, sessions: Operations, cookie: CookiePolicy) -> None:
+        """Serve *sessions* through *cookie*."""
+        self.sessions = sessions
+        self.cookie = cookie
+
+    def begin(self, cookies: str | None, *, https: bool, host: str) -> Visit:
+        """Look at a request's Cookie header (several joined by "; "). Sends nothing.
+
+        A malformed identifier counts as none. So do several: one of them may be an attacker's.
+        """
+        secure = self.cookie.is_secure(https=https, host=host)
+        values = self.cookie.read(cookies, secure=secure) if cookies else ()
+        if len(values) > 1:
+            log.warning("session_cookie_duplicated", extra={"count": len(values)})
+        return Visit(Ticket.parse(values[0]) if len(values) == 1 else None, secure)
+
+    async def load(self, visit: Visit) -> Session:
+        """Give the request's session, a new one where there is none. Raises StoreError, which is no logout."""
+        if visit.session is None:
+            known = None if visit.ticket is None else await self.sessions.load(visit.ticket)
+            visit.session = self.sessions.new() if known is None else known
+        return visit.session
+
+    async def finish(self, visit: Visit) -> Outcome:
+        """Save what the request did; say what the response must carry.
+
+        A session that ended meanwhile stays ended, whatever this request did to it, and the response leaves
+        the browser's cookie alone: it may already be a newer one. Raises SessionConflict, SessionLimitReached,
+        StoreError (never for a mere touch).
+        """
+        session = visit.session
+        if session is None:
+            return Outcome()
+        try:
+            await self._save(session)
+        except SessionRevoked:
+            log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
+            return Outcome(None, session.accessed)
+        return Outcome(self._cookie_for(visit, session), session.accessed)
+
+    def failure(self, error: SessionError) -> Failure:
+        """Say how to answer a request that met *error*, unless the application has its own way."""
+        match error:
+            case StoreError():
+                log.error("session_store_failed", extra={"error": str(error)})
+                text = "The session store cannot be reached. You are still signed in; please try again.\n"
+                return Failure(503, text, (*_PLAIN, ("Retry-After", "1")))
+            case SessionLimitReached():
+                return Failure(403, "You are signed in on as many devices as you may be.\n")
+            case SessionConflict():
+                return Failure(409, "Another request changed the same thing meanwhile; please try again.\n")
+            case _:
+                raise error
+
+    async def _save(self, session: Session) -> None:
+        if session.status is not Status.CLEAN:
+            await self.sessions.save(session)
+            return
+        try:
+            await self.sessions.save(session)
+        except StoreError as error:  # only the idle deadline was to be extended: the response is good
+            log.warning("session_touch_failed", extra={"handle": str(session.handle), "error": str(error)})
+
+    def _cookie_for(self, visit: Visit, session: Session) -> str | None:
+        if session.ended:
+            return None if visit.ticket is None else self.cookie.remove(secure=visit.secure)
+        if not session.cookie_due or session.identifier is None or session.is_superseded:
+            return None
+        session.cookie_due = False
+        max_age = self.sessions.remaining(session) if session.persistent else None
+        return self.cookie.set(session.identifier, secure=visit.secure, max_age=max_age)

@@ -1,0 +1,49 @@
+"""Every name of a key in the store.
+
+    <prefix>:{<tag>}:s:<handle>     string      a record
+    <prefix>:{<tag>}:u:<digest>     sorted set  handles of one subject, by absolute deadline (ms)
+    <prefix>:{<tag>}:x              sorted set  bound sessions (handle and digest), by when to look at them (ms)
+
+The tag is the partition's: all the keys of one operation lie in one Cluster slot.
+"""
+
+import re
+from typing import Final
+
+from coatcheck.model.errors import ConfigurationError
+from coatcheck.model.keyring import Place
+from coatcheck.model.partition import TAGS
+from coatcheck.model.ticket import Handle
+
+_PREFIX_SHAPE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
+
+
+class Keys:
+    """The key names of one prefix."""
+
+    __slots__ = ("_expiry", "_stems", "_subjects", "prefix")
+
+    def __init__(self, prefix: str) -> None:
+        """Serve *prefix*. Raises ConfigurationError for one that could be mistaken in a key's name."""
+        if not _PREFIX_SHAPE.fullmatch(prefix):
+            raise ConfigurationError(f"a prefix is 1 to 64 of the characters A-Z a-z 0-9 _ . : / -, not {prefix!r}")
+        self.prefix = prefix
+        self._stems = [f"{prefix}:{{{tag}}}:s:" for tag in TAGS]
+        self._subjects = [f"{prefix}:{{{tag}}}:u:" for tag in TAGS]
+        self._expiry = [f"{prefix}:{{{tag}}}:x" for tag in TAGS]
+
+    def record(self, handle: Handle) -> str:
+        """Name the record of *handle*."""
+        return self._stems[handle.partition] + handle.name
+
+    def stem(self, partition: int) -> str:
+        """Give what the names of the records of *partition* begin with; the handle's name follows."""
+        return self._stems[partition]
+
+    def subject(self, place: Place) -> str:
+        """Name the index of the subject at *place*."""
+        return self._subjects[place.partition] + place.digest
+
+    def expiry(self, partition: int) -> str:
+        """Name the expiry index of *partition*."""
+        return self._expiry[partition]

@@ -1,0 +1,36 @@
+-- Store the record of a new session of a subject, enter it in the indexes, keep the limit.
+-- KEYS: 1 record  2 subject's index  3 expiry index
+-- ARGV: 1 record  2 ttl (ms)  3 handle  4 digest  5 now  6 absolute deadline  7 stem
+--       8 limit (0: none)  9 at the limit: 'oldest', 'idlest' or 'refuse'  10 sessions counted elsewhere
+--       11 handle of the same subject that this one takes the place of, or ''
+-- REPLY: {1, live sessions, record taken the place of or '', ended handle, ...}  {0} refused  {3} the handle is taken
+-- USES: index
+
+local u, x, handle, digest, stem = KEYS[2], KEYS[3], ARGV[3], ARGV[4], ARGV[7]
+local ttl, now, limit, order = tonumber(ARGV[2]), tonumber(ARGV[5]), tonumber(ARGV[8]), ARGV[9]
+local there = redis.call('GET', KEYS[1])
+if there == ARGV[1] then return {1, redis.call('ZCARD', u), ''} end
+if there then return {3} end
+
+local replaced = ARGV[11] ~= '' and redis.call('GET', stem .. ARGV[11]) or ''
+local ended = {}
+if limit > 0 then
+  local live = drop_dead(u, x, stem, digest)
+  if replaced ~= '' then
+    for i, other in ipairs(live) do
+      if other == ARGV[11] then table.remove(live, i) break end
+    end
+  end
+  if order == 'refuse' then
+    if #live + tonumber(ARGV[10]) >= limit then return {0} end
+  else
+    ended = evict(u, x, stem, digest, live, limit - 1, order, now)
+  end
+end
+if replaced ~= '' then
+  redis.call('DEL', stem .. ARGV[11])
+  leave(u, x, ARGV[11], digest)
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ttl)
+enter(u, x, handle, digest, now, ttl, tonumber(ARGV[6]))
+return {1, redis.call('ZCARD', u), replaced, unpack(ended)}

@@ -1,0 +1,16 @@
+-- End the sessions of a subject but one, up to a number of them at a time.
+-- KEYS: 1 subject's index  2 expiry index
+-- ARGV: 1 stem  2 digest  3 handle to keep, or ''  4 at most this many
+-- REPLY: {how many ended, how many are left to end}
+-- USES: index
+
+local ended = 0
+for _, handle in ipairs(redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[4]))) do
+  if handle ~= ARGV[3] then
+    ended = ended + redis.call('DEL', ARGV[1] .. handle)
+    leave(KEYS[1], KEYS[2], handle, ARGV[2])
+  end
+end
+local left = redis.call('ZCARD', KEYS[1])
+if left > 0 and ARGV[3] ~= '' and redis.call('ZSCORE', KEYS[1], ARGV[3]) then left = left - 1 end
+return {ended, left}

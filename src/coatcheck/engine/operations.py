@@ -1,0 +1,429 @@
+"""What can be done with sessions. The public classes over it are AsyncSessions and Sessions.
+
+Every operation is one round trip unless its docstring says otherwise. Decisions that others could
+interfere with are taken by a script in the store (engine/lua), never by looking first and acting then.
+"""
+
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+
+from coatcheck.engine.clock import Clock
+from coatcheck.engine.store import ALL_PARTITIONS, Limit, Opened, Store
+from coatcheck.engine.transport import Transport
+from coatcheck.model.codec import decode
+from coatcheck.model.delta import Increment, apply
+from coatcheck.model.errors import RecordCorrupted, SessionLimitReached, SessionRevoked, StoreUnavailable
+from coatcheck.model.keyring import Keyring, Place
+from coatcheck.model.policy import SessionPolicy, milliseconds
+from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
+from coatcheck.model.session import Session, SessionInfo, instant
+from coatcheck.model.ticket import Handle, Ticket
+
+log = logging.getLogger("coatcheck")
+
+_ATTEMPTS: Final = 500
+_LONGEST_PAUSE: Final = 32
+_REMEMBERED_USES: Final = 10_000
+_PAGE: Final = 200
+_BATCH: Final = 1000
+
+
+class Operations:
+    """The sessions of one application: one prefix, one policy, one keyring, one transport."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        keyring: Keyring,
+        policy: SessionPolicy | None = None,
+        prefix: str = "cc",
+        clock: Clock | None = None,
+    ) -> None:
+        """Work over *transport*. clock: for tests, which move it."""
+        self.policy = policy or SessionPolicy()
+        self._store = Store(transport, keyring, prefix, clock or Clock())
+        self._limit = Limit(self.policy.limit or 0, self.policy.at_limit)
+        self._used: dict[Handle, int] = {}
+
+    # One session
+
+    def new(self) -> Session:
+        """Begin a session. Nothing is stored until it is saved with something in it."""
+        return Session(self.policy)
+
+    async def create(self, attributes: Mapping[str, Any] | None = None) -> Session:
+        """Store a new session with *attributes*, even if there are none, and return it."""
+        session = self.new()
+        session.update(attributes or {})
+        await self._create(session)
+        return session
+
+    async def load(self, identifier: str | Ticket) -> Session | None:
+        """Load the session that *identifier* (a cookie's value) opens; None if there is none.
+
+        None for a malformed identifier (without asking the store), one that never was, that has ended or
+        whose secret is not the right one. Raises StoreUnavailable and RecordCorrupted: neither means that
+        the session has ended.
+        """
+        ticket = Ticket.parse(identifier) if isinstance(identifier, str) else identifier
+        session = None if ticket is None else await self._read(ticket.handle, ticket)
+        if ticket is None or session is None or session.header is None:
+            return None
+        header, digest = session.header, ticket.digest
+        if secrets.compare_digest(digest, header.digest):
+            return session
+        if header.former_digest is not None and secrets.compare_digest(digest, header.former_digest):
+            if await self._store.now() < header.former_until:
+                return session
+            log.warning("session_secret_replayed", extra={"handle": str(ticket.handle)})
+        return None
+
+    async def find(self, handle: Handle | str) -> Session | None:
+        """Find a session by its public handle, for administration; None if there is none.
+
+        It can be read, changed, saved and revoked; its identifier stays unknown.
+        """
+        known = _handle(handle)
+        return None if known is None else await self._read(known, known)
+
+    async def save(self, session: Session) -> None:
+        """Carry what was done to *session* to the store; do nothing if nothing was.
+
+        A session that was asked to end is revoked, and so is one left with no attributes and no subject.
+        One whose policy's subject_attribute changed is bound or unbound. One that did not change is
+        touched, where that is due. Changes of other requests are merged in: see `Session.strict`.
+
+        Raises SessionRevoked when the session has ended meanwhile (nothing is written, nothing revived),
+        SessionConflict, SessionLimitReached, StoreUnavailable.
+        """
+        if session.ended:
+            await self.revoke(session)
+            return
+        wanted = self._wanted_subject(session)
+        if wanted != session.subject:
+            if wanted is None:
+                await self.unbind(session)
+            else:
+                await self.bind(session, wanted)
+        elif session.is_new:
+            if not session.is_empty:
+                await self._create(session)
+        elif session.is_changed:
+            await self._update(session)
+        elif session.identifier is not None:
+            await self.touch(session)
+
+    async def touch(self, session: Session) -> bool:
+        """Extend the idle deadline of *session*; return whether it is still there.
+
+        Sends nothing, and returns True, when this process did so less than a tenth of the idle timeout ago.
+        """
+        handle, header = session.handle, session.header
+        if handle is None or header is None:
+            return False
+        now = await self._store.now()
+        if now - self._used.get(handle, 0) < header.idle_timeout // 10:
+            return True
+        ttl = header.ttl(now)
+        if ttl <= 0 or not await self._store.extend(handle, ttl):
+            return False
+        self._note_use(handle, now)
+        session.seen(now)
+        return True
+
+    async def rotate(self, session: Session) -> None:
+        """Give *session* a new secret, and save it; the former one is honoured for the policy's grace.
+
+        When another request rotated it first, that rotation stands and this one gives out no identifier.
+        Raises what `save` raises.
+        """
+        session.rotate()
+        await self.save(session)
+
+    async def revoke(self, session: Session | Handle | str, *, subject: str | None = None) -> bool:
+        """End a session at once; return whether there was one to end.
+
+        Given by its handle it takes two round trips, or one where *subject* is given: then it is ended only
+        if it is that subject's, which makes it safe to pass on a handle that a user has sent.
+        """
+        if isinstance(session, Session):
+            session.ended = True
+            handle, owner, listed = session.handle, session.subject, False
+            if subject not in (None, owner):
+                raise ValueError("the session is another subject's")
+        else:
+            handle, owner, listed = _handle(session), subject, subject is not None
+            if handle is not None and subject is None:
+                owner = await self._owner(handle)
+        return handle is not None and await self._end(handle, owner, only_if_listed=listed) is not None
+
+    async def sweep(self) -> int:
+        """Settle the expiry indexes of all partitions; return how many sessions were found to have ended.
+
+        Run it every few minutes from anywhere, in parallel if need be. One round trip, more when much is due.
+        """
+        ended, partitions = 0, list(ALL_PARTITIONS)
+        while partitions:
+            settled = await self._store.sweep(partitions, _PAGE)
+            ended += sum(count for _, count in settled)
+            partitions = [partition for partition, (seen, _) in zip(partitions, settled, strict=True) if seen == _PAGE]
+        return ended
+
+    def remaining(self, session: Session) -> int:
+        """Give how many whole seconds are left until the absolute deadline of a stored session."""
+        return 0 if session.header is None else (session.header.absolute_deadline - session.header.seen_at) // 1000
+
+    # Subjects
+
+    async def bind(self, session: Session, subject: str) -> None:
+        """Sign *subject* in: the session continues under a new handle as that subject's, with new deadlines.
+
+        One script stores it, lists it and keeps the policy's limit. The former record ends: an anonymous one
+        right after, in a second round trip; one of the same subject in the same step; another subject's before.
+        What other requests wrote to it meanwhile is brought along.
+
+        Raises SessionRevoked when the session has ended meanwhile, SessionLimitReached, StoreUnavailable.
+        """
+        if not subject:
+            raise ValueError("the subject must not be empty")
+        attribute = self.policy.subject_attribute
+        if attribute is not None and _subject(session.peek(attribute)) != subject:
+            session[attribute] = subject
+        place, *older = self._store.places(subject)
+        replacing = session.handle if session.subject == subject else None
+        if session.subject is not None and (replacing is None or replacing.partition != place.partition):
+            await self._take(session)
+            replacing = None
+        anonymous = session.handle if replacing is None else None
+        changes, base = session.delta(), session.header
+        ticket = Ticket.new(Handle.new(place.partition))
+        header = session.new_header(await self._store.now(), ticket.digest)
+        payload = Payload(subject, apply(changes, session.stored))
+        bound = await self._store.bind(
+            ticket.handle,
+            header,
+            payload,
+            place,
+            limit=self._limit,
+            elsewhere=await self._count(older) if self._limit.refuses else 0,
+            replacing=replacing,
+        )
+        if bound is None:
+            raise SessionLimitReached(f"the policy allows {self._limit.sessions} sessions at once, and no more")
+        ended = bound.ended
+        if self._limit.evicts and older:
+            ended += await self._trim(older, max(0, self._limit.sessions - bound.live))
+        self._settle(session, ticket, header, payload)
+        log.info("session_bound", extra={"handle": str(ticket.handle), "ended": list(ended)})
+        former = bound.replaced if anonymous is None else await self._end(anonymous, None)
+        if former is not None and base is not None and former[0].revision != base.revision:
+            session.merge(apply(changes, former[1].attributes))
+            await self.save(session)
+
+    async def unbind(self, session: Session) -> None:
+        """Sign the subject out: the bound session ends, the attributes that are left go on as an anonymous one.
+
+        If none are left, nothing goes on. Two round trips. Raises SessionRevoked when the session has ended
+        meanwhile, StoreUnavailable.
+        """
+        attribute = self.policy.subject_attribute
+        if attribute is not None:
+            session.pop(attribute, None)
+        if session.subject is not None:
+            await self._take(session)
+        if session.is_empty:
+            session.ended = True
+        else:
+            await self._create(session)
+
+    async def revoke_all(self, subject: str, *, keep: Handle | str | None = None) -> int:
+        """End every session of *subject* except *keep*; return how many ended.
+
+        Up to 1,000 end in one step; more take further round trips, which also end what was bound meanwhile.
+        Raises StoreUnavailable when the store did not confirm.
+        """
+        kept = None if keep is None else _handle(keep)
+        if keep is not None and kept is None:
+            raise ValueError("keep is not a session handle")
+        ended = 0
+        for place in self._store.places(subject):
+            left = 1
+            while left:
+                count, left = await self._store.remove_all(place, kept, _BATCH)
+                ended += count
+        log.info("sessions_revoked", extra={"count": ended, "kept": str(kept) if kept else None})
+        return ended
+
+    async def list_for(self, subject: str) -> list[SessionInfo]:
+        """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them."""
+        found: list[SessionInfo] = []
+        for place in self._store.places(subject):
+            start, looked_at = 0, _PAGE
+            while looked_at == _PAGE:
+                looked_at, live = await self._store.page(place, start, _PAGE)
+                start += looked_at
+                now = await self._store.now()
+                found += [
+                    info for handle, record, ttl in live if (info := self._describe(handle, record, now + ttl, now))
+                ]
+        return sorted(found, key=lambda info: info.last_seen, reverse=True)
+
+    # How it is done
+
+    async def _read(self, handle: Handle, ticket: Ticket | Handle) -> Session | None:
+        opened = await self._store.read(handle)
+        if opened is None:
+            return None
+        header, payload = opened
+        now = await self._store.now()
+        if header.absolute_deadline <= now:
+            return None
+        seen_at = self._used.get(handle, now)
+        return Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=seen_at)
+
+    async def _create(self, session: Session) -> None:
+        while True:
+            ticket = Ticket.new(Handle.new())
+            header = session.new_header(await self._store.now(), ticket.digest)
+            payload = Payload(None, apply(session.delta(), session.stored))
+            if await self._store.create(ticket.handle, header, payload):
+                return self._settle(session, ticket, header, payload)
+
+    async def _update(self, session: Session) -> None:
+        """Write the delta under compare-and-set, merging it with what others write until it fits."""
+        handle, base, changes = session.handle, session.header, session.delta()
+        if handle is None or base is None:
+            raise RuntimeError("only a stored session can be updated")
+        current = Payload(session.subject, session.stored, session.writes)
+        counts = any(isinstance(change, Increment) for change in changes)
+        write_id = secrets.token_bytes(WRITE_ID_BYTES) if counts else b""
+        for attempt in range(_ATTEMPTS):
+            header, ticket = self._successor(session, base, await self._store.now())
+            payload = current.following(apply(changes, current.attributes), write_id, header.seen_at - base.seen_at)
+            outcome = await self._write(session, handle, base, header, payload)
+            if outcome is False:
+                raise SessionRevoked(f"session {handle} has ended; nothing was written")
+            if outcome is True:
+                if not session.ended:
+                    self._settle(session, ticket, header, payload)
+                return
+            base, current = outcome
+            if current.has_write(write_id):  # an earlier try of ours got through, its reply did not
+                self._settle(session, session.ticket, base, current)
+                return
+            if session.strict:
+                session.check_conflicts(current.attributes)
+            await self._store.transport.pause(secrets.randbelow(1 + min(attempt, _LONGEST_PAUSE)) / 1000)
+        raise StoreUnavailable(f"session {handle} is being written by too many others at once")
+
+    def _successor(self, session: Session, base: Header, now: int) -> tuple[Header, Ticket | Handle | None]:
+        """Make the header that follows *base*, and the ticket that opens it."""
+        header, ticket = session.next_header(base, now), session.ticket
+        rotated_by_another = session.header is not None and base.digest != session.header.digest
+        if isinstance(ticket, Ticket) and session.rotation_wanted and not rotated_by_another:
+            ticket = Ticket.new(ticket.handle)
+            header = header.rotate(ticket.digest, now + milliseconds(self.policy.rotation_grace))
+        return header, ticket
+
+    async def _write(
+        self, session: Session, handle: Handle, base: Header, header: Header, payload: Payload
+    ) -> Opened | bool:
+        """Replace the record, or end a session that is left with nothing; reply as `Store.replace` does."""
+        if header.ttl(header.seen_at) <= 0:
+            return False
+        if payload.attributes or payload.subject is not None:
+            moved = session.settings_changed and payload.subject is not None
+            place = self._store.place_of(handle, payload.subject) if moved and payload.subject else None
+            return await self._store.replace(handle, base.revision, header, payload, place)
+        session.ended, found = await self._store.remove(handle, None, revision=base.revision)
+        return session.ended or (found is not None and self._store.open(handle, found))
+
+    async def _end(self, handle: Handle, owner: str | None, *, only_if_listed: bool = False) -> Opened | None:
+        """End a session; give its last record, or None if there was none to end."""
+        place = None if owner is None else self._store.place_of(handle, owner)
+        if only_if_listed and place is None:
+            return None
+        ended, record = await self._store.remove(handle, place, only_if_listed=only_if_listed)
+        self._used.pop(handle, None)
+        if not ended or record is None:
+            return None
+        log.info("session_revoked", extra={"handle": str(handle)})
+        return self._store.open(handle, record)
+
+    async def _take(self, session: Session) -> None:
+        """End the stored session; what it held, with this request's changes, is left in *session* as a new one."""
+        handle, changes = session.handle, session.delta()
+        former = None if handle is None else await self._end(handle, session.subject)
+        if former is None:
+            raise SessionRevoked(f"session {handle} has ended; nothing was written")
+        session.now_new(self.policy, apply(changes, former[1].attributes))
+
+    async def _owner(self, handle: Handle) -> str | None:
+        """Read whose session *handle* is; None too where the record does not open, so that it can be ended."""
+        try:
+            opened = await self._store.read(handle)
+        except RecordCorrupted:
+            return None
+        return None if opened is None else opened[1].subject
+
+    async def _count(self, places: list[Place]) -> int:
+        return sum([(await self._store.trim(place, self._limit, -1))[0] for place in places])
+
+    async def _trim(self, places: list[Place], allowed: int) -> tuple[str, ...]:
+        ended: tuple[str, ...] = ()
+        for place in places:
+            live, gone = await self._store.trim(place, self._limit, allowed)
+            allowed, ended = allowed - live, ended + gone
+        return ended
+
+    def _describe(self, handle: Handle, record: bytes, ends_at: int, now: int) -> SessionInfo | None:
+        try:
+            header, payload = self._store.open(handle, record)
+        except RecordCorrupted:
+            log.exception("session_record_corrupted", extra={"handle": str(handle)})
+            return None
+        if header.absolute_deadline <= now:
+            return None
+        return SessionInfo(
+            handle=handle,
+            created_at=instant(header.created_at),
+            last_seen=instant(max(header.seen_at, min(ends_at - header.idle_timeout, now))),
+            idle_deadline=instant(ends_at),
+            absolute_deadline=instant(header.absolute_deadline),
+            metadata={
+                name: decode(payload.attributes[name]) for name in self.policy.listed if name in payload.attributes
+            },
+        )
+
+    def _wanted_subject(self, session: Session) -> str | None:
+        attribute = self.policy.subject_attribute
+        return session.subject if attribute is None else _subject(session.peek(attribute))
+
+    def _settle(self, session: Session, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
+        """Note what the store holds now, and that the write has extended the idle deadline."""
+        session.now_stored(ticket, header, payload)
+        if session.handle is not None:
+            self._note_use(session.handle, header.seen_at)
+
+    def _note_use(self, handle: Handle, now: int) -> None:
+        if len(self._used) >= _REMEMBERED_USES:
+            self._used.clear()  # costs a touch more for each of them, and no bookkeeping
+        self._used[handle] = now
+
+
+def _handle(handle: Handle | str) -> Handle | None:
+    """Read a handle that may come from outside; None if it is none."""
+    if isinstance(handle, Handle):
+        return handle
+    try:
+        return Handle.parse(handle)
+    except ValueError:
+        return None
+
+
+def _subject(value: Any) -> str | None:
+    """Give the subject that an attribute's value names; None for nobody."""
+    return None if value is None or value == "" else str(value)

@@ -1,0 +1,210 @@
+"""The store, one method a command or script, with typed replies. Every call is one round trip.
+
+Nothing is decided here; engine/operations.py does that, or the scripts in engine/lua.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from coatcheck.engine import scripts
+from coatcheck.engine.clock import Clock
+from coatcheck.engine.keys import Keys
+from coatcheck.engine.transport import Argument, Command, Transport
+from coatcheck.model.keyring import Keyring, Place
+from coatcheck.model.partition import PARTITIONS
+from coatcheck.model.policy import AtLimit
+from coatcheck.model.record import Header, Payload, Records, pack_revision
+from coatcheck.model.ticket import Handle
+
+Opened = tuple[Header, Payload]
+
+_ORDER: Final = {AtLimit.EVICT_OLDEST: "oldest", AtLimit.EVICT_IDLEST: "idlest", AtLimit.REFUSE: "refuse"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many sessions a subject may have (0: any number), and what to do beyond."""
+
+    sessions: int
+    at_limit: AtLimit
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a sign-in beyond the limit is refused."""
+        return self.sessions > 0 and self.at_limit is AtLimit.REFUSE
+
+    @property
+    def evicts(self) -> bool:
+        """Whether a sign-in beyond the limit ends another session."""
+        return self.sessions > 0 and self.at_limit is not AtLimit.REFUSE
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a bind did: live sessions in the index, the record it took the place of, the handles it ended."""
+
+    live: int
+    replaced: Opened | None
+    ended: tuple[str, ...]
+
+
+class Store:
+    """The records and indexes of one prefix, behind one transport."""
+
+    def __init__(self, transport: Transport, keyring: Keyring, prefix: str, clock: Clock) -> None:
+        """Work over *transport*."""
+        self.transport = transport
+        self.clock = clock
+        self._keyring = keyring
+        self._keys = Keys(prefix)
+        self._records = Records(keyring, prefix)
+
+    async def now(self) -> int:
+        """Give the server's time in ms; a round trip the first time only."""
+        if not self.clock.is_known:
+            await self._call()
+        return self.clock.now()
+
+    def places(self, subject: str) -> tuple[Place, ...]:
+        """Say where *subject* may be listed: a place for each key of the ring, the one for new entries first."""
+        return self._keyring.places(self._keys.prefix, subject)
+
+    def place_of(self, handle: Handle, subject: str) -> Place | None:
+        """Say where *subject*'s index lists *handle*; None if *handle* cannot be that subject's."""
+        return next((place for place in self.places(subject) if place.partition == handle.partition), None)
+
+    async def read(self, handle: Handle) -> Opened | None:
+        """Read a record. Raises RecordCorrupted."""
+        (record,) = await self._call(("GET", self._keys.record(handle)))
+        return None if record is None else self._records.open(handle, record)
+
+    async def create(self, handle: Handle, header: Header, payload: Payload) -> bool:
+        """Store a first record; False if the handle is taken."""
+        record = self._records.seal(handle, header, payload)
+        command = scripts.CREATE.command((self._keys.record(handle),), record, header.ttl(header.seen_at))
+        (stored,) = await self._call(command)
+        return bool(stored)
+
+    async def replace(
+        self, handle: Handle, revision: int, header: Header, payload: Payload, place: Place | None
+    ) -> Opened | bool:
+        """Replace the record of *revision*. True: done; False: there is none; else the one of another revision.
+
+        place: where the session is listed, if its deadlines change.
+        """
+        keys: tuple[str, ...] = (self._keys.record(handle),)
+        extra: tuple[Argument, ...] = ()
+        if place is not None:
+            keys = (*keys, *self._indexes(place))
+            extra = (handle.name, place.digest, header.seen_at, header.absolute_deadline)
+        record, ttl = self._records.seal(handle, header, payload), header.ttl(header.seen_at)
+        (reply,) = await self._call(scripts.SAVE.command(keys, pack_revision(revision), record, ttl, *extra))
+        code, *current = reply
+        return self._records.open(handle, current[0]) if current else bool(code)
+
+    async def extend(self, handle: Handle, ttl: int) -> bool:
+        """Let the record live for *ttl* ms from now; False if there is none."""
+        (there,) = await self._call(("PEXPIRE", self._keys.record(handle), ttl))
+        return bool(there)
+
+    async def remove(
+        self, handle: Handle, place: Place | None, *, revision: int | None = None, only_if_listed: bool = False
+    ) -> tuple[bool, bytes | None]:
+        """Delete a record and its index entries; give whether it was there and deleted, and the record.
+
+        revision: delete it only if it has this one. only_if_listed: delete it only if the index at *place* has it.
+        """
+        keys: tuple[str, ...] = (self._keys.record(handle),)
+        extra: tuple[Argument, ...] = ()
+        if place is not None:
+            keys = (*keys, *self._indexes(place))
+            extra = (handle.name, place.digest, int(only_if_listed))
+        expected = b"" if revision is None else pack_revision(revision)
+        (reply,) = await self._call(scripts.REVOKE.command(keys, expected, *extra))
+        return reply[0] == 1, reply[1] if reply[0] else None
+
+    def open(self, handle: Handle, record: bytes) -> Opened:
+        """Open a record that a reply has brought. Raises RecordCorrupted."""
+        return self._records.open(handle, record)
+
+    async def bind(
+        self,
+        handle: Handle,
+        header: Header,
+        payload: Payload,
+        place: Place,
+        *,
+        limit: Limit,
+        elsewhere: int,
+        replacing: Handle | None,
+    ) -> Bound | None:
+        """Store and list the first record of a subject's session; None if the limit refuses it.
+
+        elsewhere: how many sessions the subject has in other places. replacing: the subject's session in the
+        same place that this one takes the place of.
+        """
+        command = scripts.BIND.command(
+            (self._keys.record(handle), *self._indexes(place)),
+            self._records.seal(handle, header, payload),
+            header.ttl(header.seen_at),
+            handle.name,
+            place.digest,
+            header.seen_at,
+            header.absolute_deadline,
+            self._keys.stem(place.partition),
+            limit.sessions,
+            _ORDER[limit.at_limit],
+            elsewhere,
+            replacing.name if replacing else b"",
+        )
+        (reply,) = await self._call(command)
+        if not reply[0]:
+            return None
+        replaced = self._records.open(replacing, reply[2]) if replacing and reply[2] else None
+        return Bound(reply[1], replaced, tuple(name.decode() for name in reply[3:]))
+
+    async def trim(self, place: Place, limit: Limit, allowed: int) -> tuple[int, tuple[str, ...]]:
+        """End sessions until *allowed* are left (-1: none is ended); give how many live, and the ended handles."""
+        now, stem = await self.now(), self._keys.stem(place.partition)
+        command = scripts.TRIM.command(self._indexes(place), allowed, _ORDER[limit.at_limit], now, stem, place.digest)
+        (reply,) = await self._call(command)
+        return reply[0], tuple(name.decode() for name in reply[1:])
+
+    async def remove_all(self, place: Place, keep: Handle | None, at_most: int) -> tuple[int, int]:
+        """Delete the sessions listed at *place* except *keep*; give how many, and how many are left to delete."""
+        spared = keep.name if keep is not None and keep.partition == place.partition else b""
+        stem = self._keys.stem(place.partition)
+        command = scripts.REVOKE_ALL.command(self._indexes(place), stem, place.digest, spared, at_most)
+        (reply,) = await self._call(command)
+        return reply[0], reply[1]
+
+    async def page(self, place: Place, start: int, count: int) -> tuple[int, list[tuple[Handle, bytes, int]]]:
+        """Read some of the sessions listed at *place*: entries looked at; handle, record and TTL of the live ones."""
+        keys, stem = (self._indexes(place)[0],), self._keys.stem(place.partition)
+        ((looked_at, *rest),) = await self._call(scripts.LIST.command(keys, stem, start, count))
+        handles = [Handle.parse(f"{place.partition:02x}.{name.decode()}") for name in rest[::3]]
+        return looked_at, list(zip(handles, rest[1::3], rest[2::3], strict=True))
+
+    async def sweep(self, partitions: list[int], at_most: int) -> list[tuple[int, int]]:
+        """Settle what is due in the expiry indexes: entries looked at and sessions ended, for each partition."""
+        now = await self.now()
+        replies = await self._call(*(self._sweep(partition, now, at_most) for partition in partitions))
+        return [(reply[0], len(reply) - 1) for reply in replies]
+
+    def _sweep(self, partition: int, now: int, at_most: int) -> Command:
+        subjects, expiry = self._indexes(Place(partition, ""))
+        return scripts.SWEEP.command((expiry,), now, self._keys.stem(partition), subjects, at_most)
+
+    def _indexes(self, place: Place) -> tuple[str, str]:
+        return self._keys.subject(place), self._keys.expiry(place.partition)
+
+    async def _call(self, *commands: Command) -> list[Any]:
+        """Carry out *commands*; ask for the time in the same round trip when that is due."""
+        if not self.clock.is_due:
+            return await self.transport.call(*commands)
+        *replies, time = await self.transport.call(*commands, ("TIME",))
+        self.clock.learn(time)
+        return replies
+
+
+ALL_PARTITIONS: Final = tuple(range(PARTITIONS))

@@ -1,0 +1,27 @@
+"""What the engine asks of a transport: to carry commands, and to wait.
+
+The engine is `async def` throughout and awaits nothing else, so the same code runs over an asyncio
+transport and, stepped by hand, over a blocking one.
+"""
+
+from typing import Any, Protocol
+
+Argument = str | bytes | int
+Command = tuple[Argument, ...]
+
+
+class Transport(Protocol):
+    """A way to a server."""
+
+    async def call(self, *commands: Command) -> list[Any]:
+        """Carry *commands* out in order in one round trip; return their replies (bytes, int, list, None).
+
+        Raises StoreUnavailable when a reply is missing: the command may or may not have been carried out,
+        and every command of the engine may be sent again. Raises ConfigurationError when the server
+        refuses the credentials. A script the server does not know is loaded and called again.
+        """
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+        ...

@@ -1,0 +1,110 @@
+"""What a request changed, as a list of operations that can be replayed on another state.
+
+An operation has a path: the name of an attribute and, for a change inside a dict, the keys that lead
+to it. Two requests that change different paths both win; increments add up; on the same path the last
+writer wins. Changes inside lists, sets and tuples are changes of the whole list, set or tuple.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coatcheck.model.codec import decode, encode
+from coatcheck.model.errors import SessionConflict
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Put *value* (encoded) at *path*; dicts that are missing on the way are made."""
+
+    path: Path
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove what is at *path*, if anything; the empty path removes every attribute."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """Add *by* to the number of the attribute *path*, from 0 if there is none."""
+
+    path: Path
+    by: int | float
+
+
+Operation = Set | Delete | Increment
+
+
+def apply(operations: Iterable[Operation], attributes: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Replay *operations* in order on encoded *attributes*; give the result, leave the argument alone.
+
+    Raises SessionConflict when an increment meets what is no longer a number.
+    """
+    result = dict(attributes)
+    for operation in operations:
+        if not operation.path:
+            result.clear()
+            continue
+        name = str(operation.path[0])
+        match operation:
+            case Set(path=(_,)):
+                result[name] = operation.value
+            case Delete(path=(_,)):
+                result.pop(name, None)
+            case Increment():
+                result[name] = encode(add(decode(result[name]) if name in result else 0, operation.by, name), name)
+            case Set() | Delete():
+                if (changed := _within(result.get(name), operation)) is not None:
+                    result[name] = changed
+    return result
+
+
+def difference(path: Path, before: Any, after: Any) -> list[Operation]:
+    """List what turns *before* into *after*, key by key where both are dicts."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return [] if encode(before) == encode(after) else [Set(path, encode(after, str(path[0])))]
+    operations: list[Operation] = [Delete((*path, key)) for key in before if key not in after]
+    for key, value in after.items():
+        if key in before:
+            operations += difference((*path, key), before[key], value)
+        else:
+            operations.append(Set((*path, key), encode(value, str(path[0]))))
+    return operations
+
+
+def add(number: Any, by: float, name: str) -> int | float:
+    """Add *by* to the *number* of the attribute *name*. Raises SessionConflict if it is none."""
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise SessionConflict(f"attribute {name} is not a number and cannot be incremented")
+    return number + by
+
+
+def _within(raw: bytes | None, operation: Set | Delete) -> bytes | None:
+    """Carry *operation* out inside one encoded attribute; None where there is nothing to change."""
+    if raw is None and isinstance(operation, Delete):
+        return None
+    root = {} if raw is None else decode(raw)
+    if not isinstance(root, dict):
+        if isinstance(operation, Delete):
+            return None
+        root = {}
+    *way, last = operation.path[1:]
+    inner = root
+    for key in way:
+        below = inner.get(key)
+        if not isinstance(below, dict):
+            if isinstance(operation, Delete):
+                return None
+            below = inner[key] = {}
+        inner = below
+    if isinstance(operation, Set):
+        inner[last] = decode(operation.value)
+    else:
+        inner.pop(last, None)
+    return encode(root, str(operation.path[0]))

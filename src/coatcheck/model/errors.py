@@ -1,0 +1,46 @@
+"""Every error coatcheck raises, under one root.
+
+SessionError
+├─ ConfigurationError     a setting is wrong; the text says which, and what to do
+├─ SessionRevoked         a write met a session that has ended
+├─ SessionConflict        strict mode: the same attribute changed meanwhile
+├─ SessionLimitReached    the policy refuses another session for this subject
+└─ StoreError
+   ├─ StoreUnavailable    retry may help
+   └─ RecordCorrupted     it will not
+
+Absence is a value, not an error: loading an unknown or ended session gives ``None``.
+A value that a session cannot hold raises the built-in TypeError or ValueError where it is assigned.
+"""
+
+
+class SessionError(Exception):
+    """The root of every error of this library."""
+
+
+class ConfigurationError(SessionError):
+    """A setting is wrong; nothing works until it is mended."""
+
+
+class SessionRevoked(SessionError):
+    """A write met a session that has ended. Nothing was written."""
+
+
+class SessionConflict(SessionError):
+    """The same attribute was changed by another request meanwhile. Nothing was written."""
+
+
+class SessionLimitReached(SessionError):
+    """The subject has as many sessions as the policy allows. Nothing was written."""
+
+
+class StoreError(SessionError):
+    """The store did not do its part. It is never a reason to treat a person as logged out."""
+
+
+class StoreUnavailable(StoreError):
+    """The store could not be reached or refused for now; a retry may help."""
+
+
+class RecordCorrupted(StoreError):
+    """A record does not open: damaged, foreign, of an unknown format, or its key is missing."""

@@ -1,0 +1,69 @@
+"""How long sessions last, how many a subject may have, what is shown of them."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+
+from coatcheck.model.errors import ConfigurationError
+
+_LONGEST = timedelta(days=3650)
+_SHORTEST = timedelta(milliseconds=1)
+
+
+class AtLimit(Enum):
+    """What a sign-in does when its subject already has as many sessions as the policy allows."""
+
+    EVICT_OLDEST = "evict oldest"
+    EVICT_IDLEST = "evict idlest"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SessionPolicy:
+    """The rules of an application's sessions, checked when they are written down.
+
+    idle_timeout: a session ends when it has not been used for this long. Use is recorded once in a
+        tenth of it, so a session may end up to that tenth early for who used it in between.
+    absolute_timeout: a session ends this long after it was created or bound, used or not.
+    rotation_grace: for this long after a rotation the former secret is still honoured, so that
+        requests already on their way are not refused.
+    persistent: True lets the browser keep the cookie until the absolute deadline; False makes it
+        forget the cookie when it closes.
+    subject_attribute: the attribute that says who is signed in. A save that finds it changed binds
+        the session to its new value (as a string), one that finds it gone unbinds the session.
+    limit: how many sessions a subject may have; None for any number.
+    at_limit: what a sign-in beyond the limit does.
+    listed: names of the attributes that ``list_for`` shows beside each session ("device", "address").
+    """
+
+    idle_timeout: timedelta = timedelta(minutes=30)
+    absolute_timeout: timedelta = timedelta(hours=12)
+    rotation_grace: timedelta = timedelta(seconds=10)
+    persistent: bool = True
+    subject_attribute: str | None = None
+    limit: int | None = None
+    at_limit: AtLimit = AtLimit.EVICT_OLDEST
+    listed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        check_timeouts(self.idle_timeout, self.absolute_timeout)
+        if not timedelta(0) <= self.rotation_grace <= timedelta(minutes=5):
+            raise ConfigurationError("rotation_grace must lie between 0 and 5 minutes")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigurationError("limit must be at least 1, or None for no limit")
+        if not isinstance(self.listed, tuple):
+            raise ConfigurationError(f"listed is a tuple of attribute names, not {self.listed!r}")
+
+
+def check_timeouts(idle: timedelta, absolute: timedelta) -> None:
+    """Raise ConfigurationError unless 1 ms <= idle <= absolute <= 3650 days."""
+    if not _SHORTEST <= idle <= absolute <= _LONGEST:
+        raise ConfigurationError(
+            f"need 1 ms <= idle_timeout <= absolute_timeout <= {_LONGEST.days} days, not {idle} and {absolute}"
+        )
+
+
+def milliseconds(duration: timedelta) -> int:
+    """Give *duration* in whole milliseconds, as it goes over the wire."""
+    return duration // _SHORTEST

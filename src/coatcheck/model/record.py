@@ -1,0 +1,228 @@
+"""The record: what the store holds for a session, a plain header and a sealed payload.
+
+docs/wire-format.md specifies it byte by byte. Integers are unsigned and big-endian, instants and
+durations are milliseconds (instants since 1970-01-01 UTC).
+
+    header    0  format (1)            1  flags (1)             2  key id (2)
+              4  revision (4)          8  created_at (6)       14  absolute_deadline (6)
+             20  seen_at (6)          26  idle_timeout (6)     32  SHA-256 of the secret (32)
+             64  SHA-256 of the former secret (32), and the end of its grace (6), if flag 2 is set
+    then      nonce (12), AES-256-GCM ciphertext of the payload and its tag (16)
+
+The associated data is the header followed by the name of the record (prefix, partition, handle), so
+neither a changed header nor a record moved to another key or prefix opens.
+"""
+
+import struct
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from os import urandom
+from typing import Any, Final, Self
+
+import msgspec
+import zstandard
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from coatcheck.model.errors import RecordCorrupted
+from coatcheck.model.keyring import Keyring, binding
+from coatcheck.model.ticket import Handle
+
+RECORD_FORMAT: Final = 1
+LARGEST_PAYLOAD: Final = 16 * 1024 * 1024
+"""Bytes of a payload before compression; what claims to be larger is not decompressed."""
+
+WRITE_ID_BYTES: Final = 4
+_WRITES_KEPT: Final = 64
+_WRITES_KEPT_FOR: Final = 60_000
+
+_COMPRESSED: Final = 1
+_ROTATED: Final = 2
+_PERSISTENT: Final = 4
+
+_FIXED: Final = struct.Struct(">BB2sIHIHIHIHI32s")
+_FORMER: Final = struct.Struct(">32sHI")
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_WORTH_COMPRESSING: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The plain part of a record: what can be decided without opening it.
+
+    created_at, absolute_deadline, seen_at (of the last save), former_until: ms since the epoch;
+    idle_timeout: ms; digest, former_digest: SHA-256 of the secret and of the one before the last rotation.
+    """
+
+    revision: int
+    created_at: int
+    absolute_deadline: int
+    seen_at: int
+    idle_timeout: int
+    persistent: bool
+    digest: bytes = field(repr=False)
+    former_digest: bytes | None = field(default=None, repr=False)
+    former_until: int = 0
+
+    def ttl(self, now: int) -> int:
+        """How long the store keeps the record from *now* on, in ms: until the nearer deadline."""
+        return min(self.idle_timeout, self.absolute_deadline - now)
+
+    def rotate(self, digest: bytes, grace_until: int) -> Self:
+        """Give the header with a new secret; the present one is honoured until *grace_until*."""
+        return replace(self, digest=digest, former_digest=self.digest, former_until=grace_until)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The sealed part: who it belongs to, and the attributes, each still encoded.
+
+    writes: the ids (4 bytes each, joined) of the last writes that must not be carried out twice.
+    """
+
+    subject: str | None
+    attributes: Mapping[str, bytes] = field(repr=False)
+    writes: bytes = b""
+
+    def following(self, attributes: Mapping[str, bytes], write_id: bytes, elapsed: int) -> Self:
+        """Make the payload of the next write, *elapsed* ms after this one, with *write_id* noted (b"": none)."""
+        recent = self.writes if elapsed < _WRITES_KEPT_FOR else b""
+        return replace(self, attributes=attributes, writes=(recent + write_id)[-_WRITES_KEPT * WRITE_ID_BYTES :])
+
+    def has_write(self, write_id: bytes) -> bool:
+        """Say whether the write *write_id* (b"" for none) is among the last ones."""
+        size = WRITE_ID_BYTES
+        return bool(write_id) and write_id in (self.writes[i : i + size] for i in range(0, len(self.writes), size))
+
+
+class Records:
+    """Seals and opens the records of one prefix with the keys of one ring."""
+
+    def __init__(self, keyring: Keyring, prefix: str) -> None:
+        """Serve *prefix* with *keyring*."""
+        self._keyring = keyring
+        self._prefix = prefix
+
+    def seal(self, handle: Handle, header: Header, payload: Payload) -> bytes:
+        """Make the record of *handle*. Raises ValueError for a payload over 16 MiB."""
+        system: dict[str, str | bytes] = {}
+        if payload.subject is not None:
+            system["sub"] = payload.subject
+        if payload.writes:
+            system["ids"] = payload.writes
+        attributes = {name: msgspec.Raw(value) for name, value in payload.attributes.items()}
+        body = _encoder.encode((system, attributes))
+        if len(body) > LARGEST_PAYLOAD:
+            raise ValueError(f"the session's attributes take {len(body)} bytes; at most {LARGEST_PAYLOAD} are kept")
+        flags = _PERSISTENT if header.persistent else 0
+        if len(body) >= _WORTH_COMPRESSING:
+            shorter = _zstd.compressor.compress(body)
+            if len(shorter) < len(body):
+                body, flags = shorter, flags | _COMPRESSED
+        key = self._keyring.keys[0]
+        head = _pack(header, flags, key.key_id)
+        nonce = urandom(_NONCE_BYTES)
+        cipher = AESGCM(key.record_key(self._prefix, handle))
+        return head + nonce + cipher.encrypt(nonce, body, head + binding(self._prefix, handle))
+
+    def open(self, handle: Handle, record: bytes) -> tuple[Header, Payload]:
+        """Open the record of *handle*. Raises RecordCorrupted; the record itself is left alone."""
+        header, flags, key_id, size = _unpack(record)
+        head, nonce, sealed = record[:size], record[size : size + _NONCE_BYTES], record[size + _NONCE_BYTES :]
+        data = head + binding(self._prefix, handle)
+        keys = self._keyring.with_id(key_id)
+        if not keys:
+            raise RecordCorrupted(
+                f"session {handle} was sealed with key {key_id.hex()}, which is not in the keyring: "
+                "keep former keys in the ring until their last session has ended"
+            )
+        for key in keys:
+            try:
+                body = AESGCM(key.record_key(self._prefix, handle)).decrypt(nonce, sealed, data)
+            except InvalidTag:
+                continue
+            return header, _read(body, compressed=bool(flags & _COMPRESSED))
+        raise RecordCorrupted(f"session {handle}: its record was altered, or belongs to another key, prefix or request")
+
+
+def pack_revision(revision: int) -> bytes:
+    """Give *revision* as it stands in a record."""
+    return revision.to_bytes(4)
+
+
+def _pack(header: Header, flags: int, key_id: bytes) -> bytes:
+    if header.former_digest is not None:
+        flags |= _ROTATED
+    head = _FIXED.pack(
+        RECORD_FORMAT,
+        flags,
+        key_id,
+        header.revision,
+        *_split(header.created_at),
+        *_split(header.absolute_deadline),
+        *_split(header.seen_at),
+        *_split(header.idle_timeout),
+        header.digest,
+    )
+    if header.former_digest is None:
+        return head
+    return head + _FORMER.pack(header.former_digest, *_split(header.former_until))
+
+
+def _unpack(record: bytes) -> tuple[Header, int, bytes, int]:
+    if len(record) < _FIXED.size + _NONCE_BYTES + _TAG_BYTES:
+        raise RecordCorrupted("a record is too short")
+    form, flags, key_id, revision, c1, c0, a1, a0, s1, s0, i1, i0, digest = _FIXED.unpack_from(record)
+    if form != RECORD_FORMAT or flags & ~(_COMPRESSED | _ROTATED | _PERSISTENT):
+        raise RecordCorrupted(f"a record has format {form} and flags {flags:#04x}, unknown to this version")
+    size, former, former_until = _FIXED.size, None, 0
+    if flags & _ROTATED:
+        size += _FORMER.size
+        if len(record) < size + _NONCE_BYTES + _TAG_BYTES:
+            raise RecordCorrupted("a record is too short")
+        former, f1, f0 = _FORMER.unpack_from(record, _FIXED.size)
+        former_until = f1 << 32 | f0
+    header = Header(
+        revision=revision,
+        created_at=c1 << 32 | c0,
+        absolute_deadline=a1 << 32 | a0,
+        seen_at=s1 << 32 | s0,
+        idle_timeout=i1 << 32 | i0,
+        persistent=bool(flags & _PERSISTENT),
+        digest=digest,
+        former_digest=former,
+        former_until=former_until,
+    )
+    return header, flags, key_id, size
+
+
+def _split(number: int) -> tuple[int, int]:
+    return number >> 32, number & 0xFFFFFFFF
+
+
+def _read(body: bytes, *, compressed: bool) -> Payload:
+    try:
+        if compressed:
+            if zstandard.frame_content_size(body) > LARGEST_PAYLOAD:
+                raise RecordCorrupted("a record's payload claims to be larger than any that is written")
+            body = _zstd.decompressor.decompress(body, max_output_size=LARGEST_PAYLOAD)
+        system, attributes = _decoder.decode(body)
+    except (zstandard.ZstdError, msgspec.MsgspecError):
+        raise RecordCorrupted("a record opens, but its payload is not understood by this version") from None
+    encoded = {name: bytes(value) for name, value in attributes.items()}
+    return Payload(system.get("sub"), encoded, system.get("ids", b""))
+
+
+class _Zstd(threading.local):
+    """One compressor and decompressor a thread: they must not be shared, and cost more to make than to use."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=3, write_checksum=False)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_zstd: Final = _Zstd()
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(tuple[dict[str, Any], dict[str, msgspec.Raw]])

@@ -1,0 +1,1 @@
+"""L2: how the engine reaches a server."""

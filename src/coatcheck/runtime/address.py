@@ -1,0 +1,89 @@
+"""Where the store is, and with which keys: a URL, the environment, or the embedded server.
+
+    embedded://                 a private Valkey, shared by this user's processes (extra `embedded`)
+    embedded:///folder          the same in a folder of your choice
+    redis://host:6379/0         TCP;   rediss:// with verified TLS;   unix:///path for a socket
+    valkey://  valkeys://       the same as redis:// and rediss://
+
+What follows `?` in a URL, and further keyword arguments, are redis-py's options.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from coatcheck.model.errors import ConfigurationError
+from coatcheck.model.keyring import Keyring
+from coatcheck.runtime.embedded import Embedded
+
+Keys = Keyring | str | Iterable[str] | None
+
+_TWINS: Final = {"valkey": "redis", "valkeys": "rediss"}
+_SCHEMES: Final = ("redis", "rediss", "unix", *_TWINS, "embedded")
+
+
+class Address:
+    """Where the store is."""
+
+    __slots__ = ("_embedded", "_url")
+
+    def __init__(self, url: str | None = None) -> None:
+        """Read *url*, or COATCHECK_URL, or else mean the embedded store. Raises ConfigurationError."""
+        url = url or os.environ.get("COATCHECK_URL") or "embedded://"
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in _SCHEMES:
+            raise ConfigurationError(
+                f"{scheme if separator else 'the address'}: no such kind of store; use one of "
+                + ", ".join(f"{name}://" for name in _SCHEMES)
+            )
+        self._embedded: Embedded | None = None
+        if scheme == "embedded":
+            host, path = urlsplit(url).netloc, unquote(urlsplit(url).path)
+            if host:
+                raise ConfigurationError(f"embedded://{host}: write three slashes before a folder: embedded:///{host}")
+            self._embedded = Embedded(Path(path) if path else None)
+        self._url = f"{_TWINS.get(scheme, scheme)}://{rest}"
+
+    def url(self) -> str:
+        """Give the URL to connect to, once the embedded server, if it is that, runs."""
+        return self._url if self._embedded is None else f"unix://{self._embedded.socket()}"
+
+    def revive(self) -> str | None:
+        """Start the embedded server again and give its URL; None where the server is not ours to start."""
+        if self._embedded is None:
+            return None
+        self._embedded.revive()
+        return self.url()
+
+    def leave(self) -> None:
+        """Stop using the embedded server; the last to leave stops it."""
+        if self._embedded is not None:
+            self._embedded.leave()
+
+    def keyring(self, keys: Keys) -> Keyring:
+        """Make the keyring from *keys*, COATCHECK_KEYS or the embedded store's own file. Raises ConfigurationError."""
+        if isinstance(keys, Keyring):
+            return keys
+        text = keys or os.environ.get("COATCHECK_KEYS")
+        if text:
+            return Keyring.parse(text)
+        if self._embedded is not None:
+            return Keyring.parse(self._embedded.keys())
+        raise ConfigurationError(
+            "sessions are stored sealed, and there is no key to seal them with: set COATCHECK_KEYS, or pass keys=... "
+            "Make a key with: python -c 'import coatcheck; print(coatcheck.new_key())'"
+        )
+
+    def __str__(self) -> str:
+        """Show the address without user, password and options."""
+        if self._embedded is not None:
+            return f"embedded://{self._embedded.folder}"
+        parts = urlsplit(self._url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def prefix_or_default(prefix: str | None) -> str:
+    """Give *prefix*, or COATCHECK_PREFIX, or "cc"."""
+    return prefix or os.environ.get("COATCHECK_PREFIX") or "cc"

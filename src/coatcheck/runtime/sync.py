@@ -1,0 +1,133 @@
+"""Sessions: the same operations without an event loop, each a line over the same code."""
+
+from collections.abc import Coroutine, Mapping
+from typing import Any, Self, TypeVar
+
+from coatcheck.engine.clock import Clock
+from coatcheck.engine.operations import Operations
+from coatcheck.model.policy import SessionPolicy
+from coatcheck.model.session import Session, SessionInfo
+from coatcheck.model.ticket import Handle, Ticket
+from coatcheck.runtime.address import Address, Keys, prefix_or_default
+from coatcheck.runtime.transport import BlockingTransport
+
+T = TypeVar("T")
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine of the engine over a blocking transport: it never suspends, so one step ends it.
+
+    Raises RuntimeError for a coroutine that does suspend.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # StopIteration is not generic
+    coroutine.close()
+    raise RuntimeError("only coroutines over a blocking transport can be run without an event loop")
+
+
+class Sessions:
+    """The sessions of an application. Make one when the application starts; share it among threads and forks.
+
+        sessions = coatcheck.Sessions("redis://localhost")
+        session = sessions.load(identifier)
+
+    It connects when it is first used.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        keys: Keys = None,
+        policy: SessionPolicy | None = None,
+        prefix: str | None = None,
+        clock: Clock | None = None,
+        **options: Any,
+    ) -> None:
+        """Use the store at *url* (COATCHECK_URL; ``embedded://``), sealing with *keys* (COATCHECK_KEYS).
+
+        prefix: what key names begin with (COATCHECK_PREFIX; "cc"). clock: for tests, which move it.
+        options: redis-py's. Raises ConfigurationError.
+        """
+        address = Address(url)
+        transport = BlockingTransport(address, options)
+        keyring = address.keyring(keys)
+        self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix_or_default(prefix), clock=clock)
+        self._close_transport = transport.close
+        self._leave = address.leave
+
+    @property
+    def policy(self) -> SessionPolicy:
+        """The rules of these sessions."""
+        return self.core.policy
+
+    def new(self) -> Session:
+        """See `Operations.new`."""
+        return self.core.new()
+
+    def create(self, attributes: Mapping[str, Any] | None = None) -> Session:
+        """See `Operations.create`."""
+        return run(self.core.create(attributes))
+
+    def load(self, identifier: str | Ticket) -> Session | None:
+        """See `Operations.load`."""
+        return run(self.core.load(identifier))
+
+    def find(self, handle: Handle | str) -> Session | None:
+        """See `Operations.find`."""
+        return run(self.core.find(handle))
+
+    def save(self, session: Session) -> None:
+        """See `Operations.save`."""
+        return run(self.core.save(session))
+
+    def touch(self, session: Session) -> bool:
+        """See `Operations.touch`."""
+        return run(self.core.touch(session))
+
+    def rotate(self, session: Session) -> None:
+        """See `Operations.rotate`."""
+        return run(self.core.rotate(session))
+
+    def revoke(self, session: Session | Handle | str, *, subject: str | None = None) -> bool:
+        """See `Operations.revoke`."""
+        return run(self.core.revoke(session, subject=subject))
+
+    def sweep(self) -> int:
+        """See `Operations.sweep`."""
+        return run(self.core.sweep())
+
+    def remaining(self, session: Session) -> int:
+        """See `Operations.remaining`."""
+        return self.core.remaining(session)
+
+    def bind(self, session: Session, subject: str) -> None:
+        """See `Operations.bind`."""
+        return run(self.core.bind(session, subject))
+
+    def unbind(self, session: Session) -> None:
+        """See `Operations.unbind`."""
+        return run(self.core.unbind(session))
+
+    def revoke_all(self, subject: str, *, keep: Handle | str | None = None) -> int:
+        """See `Operations.revoke_all`."""
+        return run(self.core.revoke_all(subject, keep=keep))
+
+    def list_for(self, subject: str) -> list[SessionInfo]:
+        """See `Operations.list_for`."""
+        return run(self.core.list_for(subject))
+
+    def close(self) -> None:
+        """Close every connection, and leave the embedded server."""
+        self._close_transport()
+        self._leave()
+
+    def __enter__(self) -> Self:
+        """Use it in a ``with``, which closes it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()

@@ -1,0 +1,221 @@
+"""The two transports: blocking and asyncio, both over redis-py. Its errors become ours here, once."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from os import getpid
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+)
+from redis.exceptions import (
+    ConnectionError as LostConnection,
+)
+from redis.exceptions import (
+    TimeoutError as NoAnswer,
+)
+from redis.retry import Retry
+
+from coatcheck.engine.scripts import BY_SHA
+from coatcheck.engine.transport import Command
+from coatcheck.model.errors import ConfigurationError, SessionError, StoreUnavailable
+from coatcheck.runtime.address import Address
+
+_RETRIES: Final = 2
+_DEFAULTS: Final[dict[str, Any]] = {
+    "socket_timeout": 2.0,
+    "socket_connect_timeout": 2.0,
+    "max_connections": 64,
+    "timeout": 2.0,
+    "protocol": 2,
+    "driver_info": None,
+}
+
+
+class BlockingTransport:
+    """A transport for code without an event loop; safe to share among threads and across forks.
+
+    Its coroutines never suspend, so that they can be run by stepping them once.
+    """
+
+    def __init__(self, address: Address, options: dict[str, Any]) -> None:
+        """Reach *address*, with redis-py's *options*. Nothing is sent yet."""
+        self.address = address
+        self._options = {**_DEFAULTS, "retry": Retry(_backoff(), _RETRIES), **options}
+        self._client: redis.Redis | None = None
+
+    async def call(self, *commands: Command) -> list[Any]:
+        """Carry *commands* out; see `Transport.call`."""
+        try:
+            return self._carry(commands)
+        except LostConnection as error:
+            if isinstance(error, AuthenticationError | AuthorizationError) or self.address.revive() is None:
+                raise _translated(error, self.address) from error
+        except (RedisError, OSError) as error:
+            raise _translated(error, self.address) from error
+        try:
+            self.close()
+            return self._carry(commands)
+        except (RedisError, OSError) as error:
+            raise _translated(error, self.address) from error
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, blocking the thread."""
+        time.sleep(seconds)  # noqa: ASYNC251  blocking is what this transport is for
+
+    def close(self) -> None:
+        """Close every connection; the next call opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _carry(self, commands: tuple[Command, ...]) -> list[Any]:
+        client = self._client
+        if client is None:
+            pool = redis.BlockingConnectionPool.from_url(self.address.url(), **self._options)
+            client = self._client = redis.Redis.from_pool(pool)
+        if len(commands) == 1:
+            try:
+                return [client.execute_command(*commands[0])]
+            except NoScriptError:
+                client.execute_command("SCRIPT LOAD", _source(commands[0]))
+                return [client.execute_command(*commands[0])]
+        replies = self._pipeline(client, commands)
+        if unknown := [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]:
+            for source in {_source(commands[i]) for i in unknown}:
+                client.execute_command("SCRIPT LOAD", source)
+            again = self._pipeline(client, tuple(commands[i] for i in unknown))
+            for i, reply in zip(unknown, again, strict=True):
+                replies[i] = reply
+        return _checked(replies)
+
+    @staticmethod
+    def _pipeline(client: redis.Redis, commands: tuple[Command, ...]) -> list[Any]:
+        with client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(pipeline.execute(raise_on_error=False))
+
+
+class AsyncTransport:
+    """A transport for asyncio; each event loop of each process gets connections of its own."""
+
+    def __init__(self, address: Address, options: dict[str, Any]) -> None:
+        """Reach *address*, with redis-py's *options*. Nothing is sent yet."""
+        self.address = address
+        self._options = {**_DEFAULTS, "retry": AsyncRetry(_backoff(), _RETRIES), **options}
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+
+    async def call(self, *commands: Command) -> list[Any]:
+        """Carry *commands* out; see `Transport.call`."""
+        try:
+            return await self._carry(commands)
+        except LostConnection as error:
+            if isinstance(error, AuthenticationError | AuthorizationError):
+                raise _translated(error, self.address) from error
+            if await asyncio.to_thread(self.address.revive) is None:
+                raise _translated(error, self.address) from error
+        except (RedisError, OSError) as error:
+            raise _translated(error, self.address) from error
+        try:
+            await self.aclose()
+            return await self._carry(commands)
+        except (RedisError, OSError) as error:
+            raise _translated(error, self.address) from error
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, letting other tasks run."""
+        await asyncio.sleep(seconds)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop; the next call opens new ones."""
+        line = self._lines.pop(asyncio.get_running_loop(), None)
+        if line is not None:
+            await line.keeper.aclose()
+
+    async def _carry(self, commands: tuple[Command, ...]) -> list[Any]:
+        client = await self._client()
+        if len(commands) == 1:
+            try:
+                return [await client.execute_command(*commands[0])]
+            except NoScriptError:
+                await client.execute_command("SCRIPT LOAD", _source(commands[0]))
+                return [await client.execute_command(*commands[0])]
+        replies = await self._pipeline(client, commands)
+        if unknown := [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]:
+            for source in {_source(commands[i]) for i in unknown}:
+                await client.execute_command("SCRIPT LOAD", source)
+            again = await self._pipeline(client, tuple(commands[i] for i in unknown))
+            for i, reply in zip(unknown, again, strict=True):
+                replies[i] = reply
+        return _checked(replies)
+
+    @staticmethod
+    async def _pipeline(client: redis.asyncio.Redis, commands: tuple[Command, ...]) -> list[Any]:
+        async with client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(await pipeline.execute(raise_on_error=False))
+
+    async def _client(self) -> redis.asyncio.Redis:
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop)
+        if line is None or line.pid != getpid():
+            url = await asyncio.to_thread(self.address.url)
+            line = self._lines.get(loop)
+            if line is None or line.pid != getpid():  # no other task has connected meanwhile
+                line = self._lines[loop] = _Line(url, self._options)
+                await anext(line.keeper)
+        return line.client
+
+
+class _Line:
+    """The connections of one event loop in one process."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        self.pid = getpid()
+        self.client = redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
+        self.keeper = _close_with_loop(self.client)
+
+
+async def _close_with_loop(client: redis.asyncio.Redis) -> AsyncGenerator[None, None]:
+    """Close *client* when the generator is closed: by hand, or by its loop, which closes generators when it ends."""
+    try:
+        yield
+    finally:
+        await client.aclose()
+
+
+def _backoff() -> ExponentialWithJitterBackoff:
+    return ExponentialWithJitterBackoff(base=0.01, cap=0.1)
+
+
+def _source(command: Command) -> str:
+    return BY_SHA[str(command[1])].source
+
+
+def _checked(replies: list[Any]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def _translated(error: Exception, address: Address) -> SessionError:
+    if isinstance(error, AuthenticationError | AuthorizationError):
+        return ConfigurationError(f"{address} refuses the user or the password: {error}")
+    if isinstance(error, NoPermissionError):
+        return ConfigurationError(f"{address} does not let this user do what sessions need: {error}")
+    if isinstance(error, LostConnection | NoAnswer | OSError):
+        return StoreUnavailable(f"{address} cannot be reached: {error}")
+    return StoreUnavailable(f"{address} refused a command: {error}")

@@ -1,0 +1,11 @@
+"""Fixtures that every test may use; their code stands in the fix_ modules."""
+
+import pytest
+
+pytest_plugins = ["tests.fix_store"]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run `@pytest.mark.anyio` tests on asyncio."""
+    return "asyncio"

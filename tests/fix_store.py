@@ -1,0 +1,160 @@
+"""A real Valkey for the tests, a clock that can be moved, and both facades behind one interface."""
+
+import asyncio
+import inspect
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+import coatcheck
+from coatcheck.engine.clock import Clock
+from coatcheck.runtime.embedded import Embedded
+
+# Shortens the life of every key by ARGV[1] ms, as if that time had passed.
+_MOVE = """
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local left = redis.call('PTTL', key)
+  if left > tonumber(ARGV[1]) then redis.call('PEXPIRE', key, left - ARGV[1])
+  elseif left >= 0 then redis.call('DEL', key) end
+end
+"""
+
+
+class Server:
+    """A running server of the tests' own, and a client that looks at it from outside."""
+
+    def __init__(self, url: str, client: redis.Redis) -> None:
+        self.url = url
+        self.client = client
+
+    def keys(self) -> list[str]:
+        """List the names of all keys."""
+        return sorted(key.decode() for key in self.client.scan_iter(count=1000))
+
+    def keys_without_ttl(self) -> list[str]:
+        """List the keys that would live for ever."""
+        return [key for key in self.keys() if self.client.pttl(key) == -1]
+
+    @contextmanager
+    def commands(self) -> Iterator[list[str]]:
+        """Record the commands that clients send meanwhile (not those that scripts run), as "NAME first-argument"."""
+        seen: list[str] = []
+        token = secrets.token_hex(8)
+        with self.client.monitor() as monitor:
+            yield seen
+            self.client.echo(token)
+            for command in monitor.listen():
+                words = command["command"].split()
+                if token in words:
+                    return
+                if command["client_type"] != "lua":
+                    seen.append(" ".join(words[:2]))
+
+
+class MovableClock(Clock):
+    """The server's clock, and what a test has added to it."""
+
+    __slots__ = ("_server", "moved")
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self._server = server
+        self.moved = 0
+
+    def now(self) -> int:
+        """Give the moved time."""
+        return super().now() + self.moved
+
+    def advance(self, duration: timedelta) -> None:
+        """Let *duration* pass, on this clock and for the keys of the server."""
+        step = duration // timedelta(milliseconds=1)
+        self.moved += step
+        self._server.client.eval(_MOVE, 0, step)
+
+
+class Stepped:
+    """AsyncSessions with the interface of Sessions: each call runs on an event loop until it is done."""
+
+    def __init__(self, sessions: coatcheck.AsyncSessions, loop: asyncio.AbstractEventLoop) -> None:
+        self._sessions = sessions
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._sessions, name)
+        if not inspect.iscoroutinefunction(attribute):
+            return attribute
+
+        @wraps(attribute)
+        def call(*args: Any, **options: Any) -> Any:
+            return self._loop.run_until_complete(attribute(*args, **options))
+
+        return call
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Start one server for the whole run."""
+    embedded = Embedded(Path(tmp_path_factory.mktemp("store")))
+    with redis.Redis(unix_socket_path=embedded.socket()) as client:
+        yield Server(f"unix://{embedded.socket()}", client)
+    embedded.leave()
+
+
+@pytest.fixture
+def server(shared_server: Server) -> Server:
+    """Give the server, emptied."""
+    shared_server.client.flushall()
+    return shared_server
+
+
+@pytest.fixture
+def clock(server: Server) -> MovableClock:
+    """Give a clock that the test may move."""
+    return MovableClock(server)
+
+
+@pytest.fixture
+def key() -> str:
+    """Give a sealing key."""
+    return coatcheck.new_key()
+
+
+@pytest.fixture(params=["sync", "async"])
+def open_sessions(
+    request: pytest.FixtureRequest, server: Server, clock: MovableClock, key: str
+) -> Iterator[Callable[..., coatcheck.Sessions]]:
+    """Give a function that makes Sessions, or AsyncSessions behind the same interface, on the server.
+
+    Its arguments are theirs; by default they share the server, the clock and the key of the test.
+    """
+    loop = asyncio.new_event_loop()
+    opened: list[Any] = []
+
+    def make(**options: Any) -> Any:
+        options = {"url": server.url, "keys": key, "clock": clock, **options}
+        if request.param == "sync":
+            sessions: Any = coatcheck.Sessions(**options)
+        else:
+            sessions = Stepped(coatcheck.AsyncSessions(**options), loop)
+        opened.append(sessions)
+        return sessions
+
+    yield make
+    for sessions in opened:
+        sessions.close()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+@pytest.fixture
+def sessions(open_sessions: Callable[..., coatcheck.Sessions]) -> coatcheck.Sessions:
+    """Give sessions under the default policy."""
+    return open_sessions()
