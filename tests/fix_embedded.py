@@ -19,7 +19,8 @@ class Processes:
 
     def pids(self, folder):
         """List the living processes in *folder*."""
-        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _link(path / "cwd") == str(folder)]
+        names = {str(folder), f"{folder} (deleted)"}
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _link(path / "cwd") in names]
 
     def guard(self, folder):
         """Give the pid of the guard, or None."""
@@ -39,10 +40,6 @@ class Processes:
     def become_none(self, folder):
         """Wait until neither guard nor server is in *folder*."""
         self.waits(lambda: not self.pids(folder))
-
-    def end(self, pid):
-        """Wait until *pid* has ended."""
-        self.waits(lambda: _link(Path(f"/proc/{pid}/exe")) is None)
 
     def _find(self, folder, *, is_server):
         for pid in self.pids(folder):

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import stat
 import threading
@@ -260,14 +261,22 @@ def test_long_path(tmp_path, start_user):
 
 
 def test_folder_removed_meanwhile(folder, start_user, processes):
-    """When somebody removes the folder, reviving makes a new one, and the old server stops."""
+    """When somebody removes the folder, its server stops at once, and reviving makes a new one."""
     user = start_user(folder)
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)
+    processes.become_none(folder)
 
     assert user.say("revive")["server"] != user.server
-    processes.waits(lambda: not Path(f"/proc/{user.server}").exists())
+
+
+def test_folder_removed_and_made_again(folder, start_user, processes):
+    """Reviving right after the folder was removed leaves one server: the one in the new folder."""
+    user = start_user(folder)
+    shutil.rmtree(folder)
+    server = user.say("revive")["server"]
+
+    processes.waits(lambda: len(processes.pids(folder)) == 2)
+    assert processes.server(folder) == server != user.server
 
 
 @pytest.mark.parametrize(

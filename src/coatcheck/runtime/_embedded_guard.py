@@ -90,9 +90,9 @@ def _watch(server: str) -> None:
     child = 0
     started = 0.0
     is_sound = True  # one that runs without a guard, left by a killed one, has answered before
-    while not _take(users, shared=False):
+    while _is_in_place(users) and not _take(users, shared=False):
         child = _reap(child)
-        lock = try_lock(SERVER_LOCK)
+        lock = None if child else _free_server_lock()
         if lock is None:
             is_sound = is_sound or (time.monotonic() > started + _SETTLED_AFTER and is_answering(SOCKET))
         elif is_sound:
@@ -124,21 +124,16 @@ def _start(server: str, lock: int) -> int:
 def _stop(child: int) -> None:
     """End the server: *child*, or one that an earlier guard started (0), which is asked by its socket."""
     deadline = time.monotonic() + _STOP_LIMIT
-    if child:
-        os.kill(child, signal.SIGTERM)
-    while (lock := try_lock(SERVER_LOCK)) is None:
-        if time.monotonic() > deadline:
-            if not child:
-                os.write(_STDERR, b"the server does not stop; the next user of the folder will find it\n")
-                return
-            os.kill(child, signal.SIGKILL)
-            deadline += _STOP_LIMIT
-        if not child:
+    if not child:
+        while time.monotonic() < deadline and _free_server_lock() is None:
             _ask(SOCKET, b"SHUTDOWN NOSAVE", _REPLY_LIMIT)
+            time.sleep(_TICK / 10)
+        return
+    os.kill(child, signal.SIGTERM)
+    while child := _reap(child):
         time.sleep(_TICK / 10)
-    if os.path.lexists(SOCKET):
-        os.unlink(SOCKET)  # noqa: PTH108 (pathlib would double the guard's memory)
-    os.close(lock)
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
 
 
 def _reap(child: int) -> int:
@@ -146,6 +141,21 @@ def _reap(child: int) -> int:
     if child and os.waitpid(child, os.WNOHANG)[0] == child:
         return 0
     return child
+
+
+def _is_in_place(users: int) -> bool:
+    """Say whether the folder is still the one of the lock *users*: somebody may have removed it."""
+    try:
+        return os.path.samestat(os.stat(USERS_LOCK), os.fstat(users))  # noqa: PTH116 (no pathlib in the guard)
+    except FileNotFoundError:
+        return False
+
+
+def _free_server_lock() -> int | None:
+    try:
+        return try_lock(SERVER_LOCK)
+    except FileNotFoundError:  # the folder is being removed: `_is_in_place` will see it
+        return None
 
 
 def _take(lock: int, *, shared: bool) -> bool:
