@@ -10,6 +10,7 @@ import time
 from typing import Final
 
 _GOOD_FOR: Final = 60.0
+_TOO_SLOW: Final = 1.0
 
 
 class Clock:
@@ -32,10 +33,16 @@ class Clock:
         """Whether the server's time should be asked for again."""
         return self._ahead is None or time.monotonic() - self._learned > _GOOD_FOR
 
-    def learn(self, reply: tuple[int, int]) -> None:
-        """Take the reply to TIME (seconds, microseconds) as the present moment."""
+    def learn(self, reply: tuple[int, int], asked_at: float) -> None:
+        """Take the reply to TIME (seconds, microseconds), asked for at *asked_at* (monotonic), as the present moment.
+
+        A reply that took over a second says too little; it is used only while there is nothing better.
+        """
+        received = time.monotonic()
+        if self._ahead is not None and received - asked_at > _TOO_SLOW:
+            return
         seconds, microseconds = reply
-        self._learned = time.monotonic()
+        self._learned = received
         self._ahead = int(seconds) * 1000 + int(microseconds) / 1000 - self._learned * 1000
 
     def now(self) -> int:

@@ -10,22 +10,20 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from coatcheck.engine.clock import Clock
-from coatcheck.engine.store import ALL_PARTITIONS, Limit, Opened, Store
+from coatcheck.engine.store import ALL_PARTITIONS, Limit, Refusal, Store
 from coatcheck.engine.transport import Transport
+from coatcheck.engine.writer import Writer
 from coatcheck.model.codec import decode
-from coatcheck.model.delta import Increment, apply
-from coatcheck.model.errors import RecordCorrupted, SessionLimitReached, SessionRevoked, StoreUnavailable
+from coatcheck.model.delta import apply
+from coatcheck.model.errors import RecordCorrupted, SessionLimitReached, SessionRevoked
 from coatcheck.model.keyring import Keyring, Place
-from coatcheck.model.policy import SessionPolicy, milliseconds
-from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
+from coatcheck.model.policy import SessionPolicy
+from coatcheck.model.record import Payload
 from coatcheck.model.session import Session, SessionInfo, instant
 from coatcheck.model.ticket import Handle, Ticket
 
 log = logging.getLogger("coatcheck")
 
-_ATTEMPTS: Final = 500
-_LONGEST_PAUSE: Final = 32
-_REMEMBERED_USES: Final = 10_000
 _PAGE: Final = 200
 _BATCH: Final = 1000
 
@@ -46,7 +44,7 @@ class Operations:
         self.policy = policy or SessionPolicy()
         self._store = Store(transport, keyring, prefix, clock or Clock())
         self._limit = Limit(self.policy.limit or 0, self.policy.at_limit)
-        self._used: dict[Handle, int] = {}
+        self._writer = Writer(self._store, self.policy)
 
     # One session
 
@@ -58,7 +56,7 @@ class Operations:
         """Store a new session with *attributes*, even if there are none, and return it."""
         session = self.new()
         session.update(attributes or {})
-        await self._create(session)
+        await self._writer.create(session)
         return session
 
     async def load(self, identifier: str | Ticket) -> Session | None:
@@ -110,9 +108,9 @@ class Operations:
                 await self.bind(session, wanted)
         elif session.is_new:
             if not session.is_empty:
-                await self._create(session)
+                await self._writer.create(session)
         elif session.is_changed:
-            await self._update(session)
+            await self._writer.update(session)
         elif session.identifier is not None:
             await self.touch(session)
 
@@ -125,12 +123,12 @@ class Operations:
         if handle is None or header is None:
             return False
         now = await self._store.now()
-        if now - self._used.get(handle, 0) < header.idle_timeout // 10:
+        if now - self._writer.last_use(handle, 0) < header.idle_timeout // 10:
             return True
         ttl = header.ttl(now)
         if ttl <= 0 or not await self._store.extend(handle, ttl):
             return False
-        self._note_use(handle, now)
+        self._writer.note_use(handle, now)
         session.seen(now)
         return True
 
@@ -150,15 +148,18 @@ class Operations:
         if it is that subject's, which makes it safe to pass on a handle that a user has sent.
         """
         if isinstance(session, Session):
-            session.ended = True
-            handle, owner, listed = session.handle, session.subject, False
-            if subject not in (None, owner):
+            if subject not in {None, session.subject}:
                 raise ValueError("the session is another subject's")
-        else:
-            handle, owner, listed = _handle(session), subject, subject is not None
-            if handle is not None and subject is None:
-                owner = await self._owner(handle)
-        return handle is not None and await self._end(handle, owner, only_if_listed=listed) is not None
+            session.ended = True
+            handle = None if session.is_new else session.handle
+            former = None if handle is None else await self._writer.end(handle, session.subject)
+            session.now_ended()
+            return former is not None
+        handle = _handle(session)
+        if handle is None:
+            return False
+        owner = await self._owner(handle) if subject is None else subject
+        return await self._writer.end(handle, owner, only_if_listed=subject is not None) is not None
 
     async def sweep(self) -> int:
         """Settle the expiry indexes of all partitions; return how many sessions were found to have ended.
@@ -185,7 +186,8 @@ class Operations:
         right after, in a second round trip; one of the same subject in the same step; another subject's before.
         What other requests wrote to it meanwhile is brought along.
 
-        Raises SessionRevoked when the session has ended meanwhile, SessionLimitReached, StoreUnavailable.
+        Raises SessionRevoked when the session was a subject's and has ended meanwhile (an anonymous one that
+        is gone is no obstacle to a sign-in), SessionLimitReached, StoreUnavailable.
         """
         if not subject:
             raise ValueError("the subject must not be empty")
@@ -195,7 +197,7 @@ class Operations:
         place, *older = self._store.places(subject)
         replacing = session.handle if session.subject == subject else None
         if session.subject is not None and (replacing is None or replacing.partition != place.partition):
-            await self._take(session)
+            await self._writer.take(session)
             replacing = None
         anonymous = session.handle if replacing is None else None
         changes, base = session.delta(), session.header
@@ -211,14 +213,16 @@ class Operations:
             elsewhere=await self._count(older) if self._limit.refuses else 0,
             replacing=replacing,
         )
-        if bound is None:
+        if bound is Refusal.LIMIT:
             raise SessionLimitReached(f"the policy allows {self._limit.sessions} sessions at once, and no more")
+        if bound is Refusal.ENDED:
+            raise SessionRevoked(f"session {replacing} has ended; nothing was written")
         ended = bound.ended
         if self._limit.evicts and older:
             ended += await self._trim(older, max(0, self._limit.sessions - bound.live))
-        self._settle(session, ticket, header, payload)
+        self._writer.settle(session, ticket, header, payload)
         log.info("session_bound", extra={"handle": str(ticket.handle), "ended": list(ended)})
-        former = bound.replaced if anonymous is None else await self._end(anonymous, None)
+        former = bound.replaced if anonymous is None else await self._writer.end(anonymous, None)
         if former is not None and base is not None and former[0].revision != base.revision:
             session.merge(apply(changes, former[1].attributes))
             await self.save(session)
@@ -226,18 +230,20 @@ class Operations:
     async def unbind(self, session: Session) -> None:
         """Sign the subject out: the bound session ends, the attributes that are left go on as an anonymous one.
 
-        If none are left, nothing goes on. Two round trips. Raises SessionRevoked when the session has ended
-        meanwhile, StoreUnavailable.
+        If none are left, nothing goes on. Two round trips; should the store be lost between them, what was left is
+        lost, and the subject is signed out. Raises SessionRevoked when the session has ended meanwhile,
+        StoreUnavailable.
         """
         attribute = self.policy.subject_attribute
         if attribute is not None:
             session.pop(attribute, None)
-        if session.subject is not None:
-            await self._take(session)
+        if session.subject is None:
+            return
+        await self._writer.take(session)
         if session.is_empty:
-            session.ended = True
+            session.now_ended()
         else:
-            await self._create(session)
+            await self._writer.create(session)
 
     async def revoke_all(self, subject: str, *, keep: Handle | str | None = None) -> int:
         """End every session of *subject* except *keep*; return how many ended.
@@ -281,85 +287,8 @@ class Operations:
         now = await self._store.now()
         if header.absolute_deadline <= now:
             return None
-        seen_at = self._used.get(handle, now)
+        seen_at = self._writer.last_use(handle, now)
         return Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=seen_at)
-
-    async def _create(self, session: Session) -> None:
-        while True:
-            ticket = Ticket.new(Handle.new())
-            header = session.new_header(await self._store.now(), ticket.digest)
-            payload = Payload(None, apply(session.delta(), session.stored))
-            if await self._store.create(ticket.handle, header, payload):
-                return self._settle(session, ticket, header, payload)
-
-    async def _update(self, session: Session) -> None:
-        """Write the delta under compare-and-set, merging it with what others write until it fits."""
-        handle, base, changes = session.handle, session.header, session.delta()
-        if handle is None or base is None:
-            raise RuntimeError("only a stored session can be updated")
-        current = Payload(session.subject, session.stored, session.writes)
-        counts = any(isinstance(change, Increment) for change in changes)
-        write_id = secrets.token_bytes(WRITE_ID_BYTES) if counts else b""
-        for attempt in range(_ATTEMPTS):
-            header, ticket = self._successor(session, base, await self._store.now())
-            payload = current.following(apply(changes, current.attributes), write_id, header.seen_at - base.seen_at)
-            outcome = await self._write(session, handle, base, header, payload)
-            if outcome is False:
-                raise SessionRevoked(f"session {handle} has ended; nothing was written")
-            if outcome is True:
-                if not session.ended:
-                    self._settle(session, ticket, header, payload)
-                return
-            base, current = outcome
-            if current.has_write(write_id):  # an earlier try of ours got through, its reply did not
-                self._settle(session, session.ticket, base, current)
-                return
-            if session.strict:
-                session.check_conflicts(current.attributes)
-            await self._store.transport.pause(secrets.randbelow(1 + min(attempt, _LONGEST_PAUSE)) / 1000)
-        raise StoreUnavailable(f"session {handle} is being written by too many others at once")
-
-    def _successor(self, session: Session, base: Header, now: int) -> tuple[Header, Ticket | Handle | None]:
-        """Make the header that follows *base*, and the ticket that opens it."""
-        header, ticket = session.next_header(base, now), session.ticket
-        rotated_by_another = session.header is not None and base.digest != session.header.digest
-        if isinstance(ticket, Ticket) and session.rotation_wanted and not rotated_by_another:
-            ticket = Ticket.new(ticket.handle)
-            header = header.rotate(ticket.digest, now + milliseconds(self.policy.rotation_grace))
-        return header, ticket
-
-    async def _write(
-        self, session: Session, handle: Handle, base: Header, header: Header, payload: Payload
-    ) -> Opened | bool:
-        """Replace the record, or end a session that is left with nothing; reply as `Store.replace` does."""
-        if header.ttl(header.seen_at) <= 0:
-            return False
-        if payload.attributes or payload.subject is not None:
-            moved = session.settings_changed and payload.subject is not None
-            place = self._store.place_of(handle, payload.subject) if moved and payload.subject else None
-            return await self._store.replace(handle, base.revision, header, payload, place)
-        session.ended, found = await self._store.remove(handle, None, revision=base.revision)
-        return session.ended or (found is not None and self._store.open(handle, found))
-
-    async def _end(self, handle: Handle, owner: str | None, *, only_if_listed: bool = False) -> Opened | None:
-        """End a session; give its last record, or None if there was none to end."""
-        place = None if owner is None else self._store.place_of(handle, owner)
-        if only_if_listed and place is None:
-            return None
-        ended, record = await self._store.remove(handle, place, only_if_listed=only_if_listed)
-        self._used.pop(handle, None)
-        if not ended or record is None:
-            return None
-        log.info("session_revoked", extra={"handle": str(handle)})
-        return self._store.open(handle, record)
-
-    async def _take(self, session: Session) -> None:
-        """End the stored session; what it held, with this request's changes, is left in *session* as a new one."""
-        handle, changes = session.handle, session.delta()
-        former = None if handle is None else await self._end(handle, session.subject)
-        if former is None:
-            raise SessionRevoked(f"session {handle} has ended; nothing was written")
-        session.now_new(self.policy, apply(changes, former[1].attributes))
 
     async def _owner(self, handle: Handle) -> str | None:
         """Read whose session *handle* is; None too where the record does not open, so that it can be ended."""
@@ -401,17 +330,6 @@ class Operations:
     def _wanted_subject(self, session: Session) -> str | None:
         attribute = self.policy.subject_attribute
         return session.subject if attribute is None else _subject(session.peek(attribute))
-
-    def _settle(self, session: Session, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
-        """Note what the store holds now, and that the write has extended the idle deadline."""
-        session.now_stored(ticket, header, payload)
-        if session.handle is not None:
-            self._note_use(session.handle, header.seen_at)
-
-    def _note_use(self, handle: Handle, now: int) -> None:
-        if len(self._used) >= _REMEMBERED_USES:
-            self._used.clear()  # costs a touch more for each of them, and no bookkeeping
-        self._used[handle] = now
 
 
 def _handle(handle: Handle | str) -> Handle | None:

@@ -4,6 +4,8 @@ Nothing is decided here; engine/operations.py does that, or the scripts in engin
 """
 
 from dataclasses import dataclass
+from enum import Enum
+from time import monotonic
 from typing import Any, Final
 
 from coatcheck.engine import scripts
@@ -48,6 +50,16 @@ class Bound:
     ended: tuple[str, ...]
 
 
+class Refusal(Enum):
+    """Why a bind wrote nothing."""
+
+    LIMIT = "the subject has as many sessions as it may have"
+    ENDED = "the session to be replaced has ended"
+
+
+_REFUSALS: Final = {0: Refusal.LIMIT, 2: Refusal.ENDED}
+
+
 class Store:
     """The records and indexes of one prefix, behind one transport."""
 
@@ -69,9 +81,16 @@ class Store:
         """Say where *subject* may be listed: a place for each key of the ring, the one for new entries first."""
         return self._keyring.places(self._keys.prefix, subject)
 
-    def place_of(self, handle: Handle, subject: str) -> Place | None:
-        """Say where *subject*'s index lists *handle*; None if *handle* cannot be that subject's."""
-        return next((place for place in self.places(subject) if place.partition == handle.partition), None)
+    async def place_of(self, handle: Handle, subject: str) -> Place | None:
+        """Say where *subject*'s index lists *handle*; None if *handle* cannot be that subject's. Sends nothing.
+
+        But for 1 subject in 256, while keys are rotated: its places share a partition, and the store is asked.
+        """
+        places = [place for place in self.places(subject) if place.partition == handle.partition]
+        if len(places) > 1:
+            scores = await self._call(*(("ZSCORE", self._keys.subject(place), handle.name) for place in places))
+            places = [place for place, score in zip(places, scores, strict=True) if score is not None]
+        return places[0] if places else None
 
     async def read(self, handle: Handle) -> Opened | None:
         """Read a record. Raises RecordCorrupted."""
@@ -137,11 +156,11 @@ class Store:
         limit: Limit,
         elsewhere: int,
         replacing: Handle | None,
-    ) -> Bound | None:
-        """Store and list the first record of a subject's session; None if the limit refuses it.
+    ) -> Bound | Refusal:
+        """Store and list the first record of a subject's session, unless the limit refuses it.
 
         elsewhere: how many sessions the subject has in other places. replacing: the subject's session in the
-        same place that this one takes the place of.
+        same place that this one takes the place of; it must not have ended.
         """
         command = scripts.BIND.command(
             (self._keys.record(handle), *self._indexes(place)),
@@ -158,8 +177,8 @@ class Store:
             replacing.name if replacing else b"",
         )
         (reply,) = await self._call(command)
-        if not reply[0]:
-            return None
+        if reply[0] in _REFUSALS:
+            return _REFUSALS[reply[0]]
         replaced = self._records.open(replacing, reply[2]) if replacing and reply[2] else None
         return Bound(reply[1], replaced, tuple(name.decode() for name in reply[3:]))
 
@@ -202,8 +221,9 @@ class Store:
         """Carry out *commands*; ask for the time in the same round trip when that is due."""
         if not self.clock.is_due:
             return await self.transport.call(*commands)
+        asked_at = monotonic()
         *replies, time = await self.transport.call(*commands, ("TIME",))
-        self.clock.learn(time)
+        self.clock.learn(time, asked_at)
         return replies
 
 

@@ -80,11 +80,13 @@ class Payload:
     """The sealed part: who it belongs to, and the attributes, each still encoded.
 
     writes: the ids (4 bytes each, joined) of the last writes that must not be carried out twice.
+    further: what a newer version has put beside these; a save keeps it.
     """
 
-    subject: str | None
-    attributes: Mapping[str, bytes] = field(repr=False)
+    subject: str | None = None
+    attributes: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     writes: bytes = b""
+    further: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def following(self, attributes: Mapping[str, bytes], write_id: bytes, elapsed: int) -> Self:
         """Make the payload of the next write, *elapsed* ms after this one, with *write_id* noted (b"": none)."""
@@ -107,7 +109,7 @@ class Records:
 
     def seal(self, handle: Handle, header: Header, payload: Payload) -> bytes:
         """Make the record of *handle*. Raises ValueError for a payload over 16 MiB."""
-        system: dict[str, str | bytes] = {}
+        system = dict(payload.further)
         if payload.subject is not None:
             system["sub"] = payload.subject
         if payload.writes:
@@ -212,7 +214,7 @@ def _read(body: bytes, *, compressed: bool) -> Payload:
     except (zstandard.ZstdError, msgspec.MsgspecError):
         raise RecordCorrupted("a record opens, but its payload is not understood by this version") from None
     encoded = {name: bytes(value) for name, value in attributes.items()}
-    return Payload(system.get("sub"), encoded, system.get("ids", b""))
+    return Payload(system.pop("sub", None), encoded, system.pop("ids", b""), system)
 
 
 class _Zstd(threading.local):

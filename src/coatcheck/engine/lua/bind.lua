@@ -3,17 +3,20 @@
 -- ARGV: 1 record  2 ttl (ms)  3 handle  4 digest  5 now  6 absolute deadline  7 stem
 --       8 limit (0: none)  9 at the limit: 'oldest', 'idlest' or 'refuse'  10 sessions counted elsewhere
 --       11 handle of the same subject that this one takes the place of, or ''
--- REPLY: {1, live sessions, record taken the place of or '', ended handle, ...}  {0} refused  {3} the handle is taken
+-- REPLY: {1, live sessions, record taken the place of or '', ended handle, ...}  {0} refused
+--        {2} the session to take the place of has ended
 -- USES: index
 
 local u, x, handle, digest, stem = KEYS[2], KEYS[3], ARGV[3], ARGV[4], ARGV[7]
 local ttl, now, limit, order = tonumber(ARGV[2]), tonumber(ARGV[5]), tonumber(ARGV[8]), ARGV[9]
 local there = redis.call('GET', KEYS[1])
 if there == ARGV[1] then return {1, redis.call('ZCARD', u), ''} end
-if there then return {3} end
-
-local replaced = ARGV[11] ~= '' and redis.call('GET', stem .. ARGV[11]) or ''
-local ended = {}
+if there then return redis.error_reply('ERR the handle is taken') end
+local replaced, ended = '', {}
+if ARGV[11] ~= '' then
+  replaced = redis.call('GET', stem .. ARGV[11])
+  if not replaced then return {2} end
+end
 if limit > 0 then
   local live = drop_dead(u, x, stem, digest)
   if replaced ~= '' then

@@ -1,0 +1,183 @@
+"""A session's attributes: a mapping that keeps what was done to it as a delta.
+
+A change inside a nested value (``session["cart"]["items"].append(...)``) is seen too: the encoded form of
+each attribute that was read is compared at the end.
+"""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+from coatcheck.model.codec import decode, encode, is_immutable
+from coatcheck.model.delta import Delete, Increment, Operation, Set, difference
+from coatcheck.model.errors import SessionConflict
+
+
+class Attributes(MutableMapping[str, Any]):
+    """Named values, decoded when they are first read, and what was changed since they were stored.
+
+    stored: the attributes as they were loaded or last saved, encoded.
+    accessed: whether the application has looked at them or changed them.
+    """
+
+    __slots__ = ("_baseline", "_cleared", "_current", "_operations", "_values", "accessed", "stored")
+
+    def __init__(self, stored: Mapping[str, bytes]) -> None:
+        """Present *stored*."""
+        self.stored = stored
+        self.accessed = False
+        self._current: Mapping[str, bytes] = stored  # with the changes made here, but for nested ones
+        self._operations: dict[str, list[Operation]] = {}
+        self._values: dict[str, Any] = {}  # decoded
+        self._baseline: dict[str, bytes] = {}  # the encoded form, when decoded, of values that can change in place
+        self._cleared = False
+
+    def __getitem__(self, name: str) -> Any:
+        """Give the value of attribute *name*; KeyError if there is none."""
+        self.accessed = True
+        if name in self._values:
+            return self._values[name]
+        raw = self._current[name]
+        value = decode(raw)
+        self._remember(name, value, raw)
+        return value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        """Set attribute *name*. Raises TypeError or ValueError for what a session cannot hold."""
+        if not isinstance(name, str):
+            raise TypeError(f"the name of an attribute must be a str, not {type(name).__name__}")
+        self.accessed = True
+        unchanged = self._put(name, value) and name not in self._operations and not self._cleared
+        if not unchanged:
+            self._operations[name] = [Set((name,), self._current[name])]
+
+    def __delitem__(self, name: str) -> None:
+        """Remove attribute *name*; KeyError if there is none."""
+        self.accessed = True
+        if name not in self._current:
+            raise KeyError(name)
+        del self._own()[name]
+        self._forget(name)
+        self._operations[name] = [Delete((name,))]
+
+    def clear(self) -> None:
+        """Remove every attribute, also those that other requests add meanwhile."""
+        self.accessed = True
+        self._current = {}
+        self._forget_changes()
+        self._cleared = bool(self.stored)
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names of the attributes."""
+        self.accessed = True
+        return iter(list(self._current))
+
+    def __len__(self) -> int:
+        """Count the attributes."""
+        self.accessed = True
+        return len(self._current)
+
+    def __contains__(self, name: object) -> bool:
+        """Say whether there is an attribute *name*."""
+        self.accessed = True
+        return name in self._current
+
+    def increment(self, name: str, by: float = 1) -> int | float:
+        """Add *by* to the number in attribute *name* (0 if there is none); parallel increments all count.
+
+        Returns the sum as far as this request knows. Raises TypeError if the attribute is not a number.
+        """
+        number = self.get(name, 0)
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise TypeError(f"attribute {name} is a {type(number).__name__}, not a number")
+        self._put(name, number + by)
+        operations = self._operations.setdefault(name, [])
+        match operations:
+            case [*_, Increment(path, before)]:
+                operations[-1] = Increment(path, before + by)
+            case [*_, Set(path)]:
+                operations[-1] = Set(path, self._current[name])
+            case _:
+                operations.append(Increment((name,), by))
+        return number + by
+
+    # For the engine
+
+    def delta(self) -> list[Operation]:
+        """List what was changed since the session was loaded or saved."""
+        operations: list[Operation] = [Delete(())] if self._cleared else []
+        for changes in self._operations.values():
+            operations += changes
+        for name, raw in self._baseline.items():
+            value = self._values[name]
+            if encode(value, name) != raw:
+                operations += difference((name,), decode(raw), value)
+        return operations
+
+    def peek(self, name: str) -> Any:
+        """Read an attribute, or None, without counting it as the application's access."""
+        accessed = self.accessed
+        try:
+            return self.get(name)
+        finally:
+            self.accessed = accessed
+
+    def check_conflicts(self, theirs: Mapping[str, bytes]) -> None:
+        """Raise SessionConflict if *theirs* differs from what was loaded where this session has changes."""
+        for operation in self.delta():
+            if isinstance(operation, Increment):
+                continue
+            names = {str(operation.path[0])} if operation.path else {*self.stored, *theirs}
+            for name in names:
+                if self.stored.get(name) != theirs.get(name):
+                    raise SessionConflict(f"attribute {name} was changed by another request meanwhile")
+
+    def merge(self, attributes: Mapping[str, bytes]) -> None:
+        """Make this session's attributes *attributes*, as changes that are yet to be saved."""
+        for name in {*self.stored, *attributes}:
+            raw = attributes.get(name)
+            if raw == self.stored.get(name):
+                continue
+            self._forget(name)
+            if raw is None:
+                self._own().pop(name, None)
+                self._operations[name] = [Delete((name,))]
+            else:
+                self._own()[name] = raw
+                self._operations[name] = [Set((name,), raw)]
+
+    def now_stored_as(self, attributes: Mapping[str, bytes]) -> None:
+        """Start over with *attributes*; objects that the caller holds stay in use where they are equal."""
+        values = self._values
+        self.stored = self._current = attributes
+        self._forget_changes()
+        for name, value in values.items():
+            raw = attributes.get(name)
+            if raw is not None and encode(value, name) == raw:
+                self._remember(name, value, raw)
+
+    def _forget_changes(self) -> None:
+        self._operations, self._values, self._baseline, self._cleared = {}, {}, {}, False
+
+    def _remember(self, name: str, value: Any, raw: bytes) -> None:
+        self._values[name] = value
+        if not is_immutable(value):
+            self._baseline[name] = raw
+
+    def _put(self, name: str, value: Any) -> bool:
+        """Set the local value; say whether its encoded form is what was there before."""
+        raw = encode(value, name)
+        same = self._current.get(name) == raw
+        self._own()[name] = raw
+        self._forget(name)
+        self._remember(name, value, raw)
+        return same
+
+    def _own(self) -> dict[str, bytes]:
+        """Give the current attributes to be written to, apart from the stored ones."""
+        if self._current is self.stored or not isinstance(self._current, dict):
+            self._current = dict(self._current)
+        return self._current
+
+    def _forget(self, name: str) -> None:
+        self._values.pop(name, None)
+        self._baseline.pop(name, None)
