@@ -222,7 +222,9 @@ class Operations:
             ended += await self._trim(older, max(0, self._limit.sessions - bound.live))
         self._writer.settle(session, ticket, header, payload)
         log.info("session_bound", extra={"handle": str(ticket.handle), "ended": list(ended)})
-        former = bound.replaced if anonymous is None else await self._writer.end(anonymous, None)
+        former = bound.replaced
+        if anonymous is not None and (record := await self._writer.end(anonymous, None)) is not None:
+            former = self._store.open(anonymous, record)
         if former is not None and base is not None and former[0].revision != base.revision:
             session.merge(apply(changes, former[1].attributes))
             await self.save(session)

@@ -54,42 +54,39 @@ class Writer:
         handle, base, changes = session.handle, session.header, session.delta()
         if handle is None or base is None:
             raise RuntimeError("only a stored session can be updated")
-        current = session.payload
+        loaded, current = base, session.payload
         counts = any(isinstance(change, Increment) for change in changes)
         write_id = secrets.token_bytes(WRITE_ID_BYTES) if counts else b""
+        ticket = self._next_ticket(session)
         for attempt in range(_ATTEMPTS):
-            header, ticket = self._successor(session, base, await self._store.now())
+            header = session.next_header(base, await self._store.now())
+            if ticket is not None and base.digest == loaded.digest:
+                header = header.rotate(ticket.digest, header.seen_at + milliseconds(self._policy.rotation_grace))
             payload = current.following(apply(changes, current.attributes), write_id, header.seen_at - base.seen_at)
             outcome = await self._write(session, handle, base, header, payload)
             if outcome is False:
                 raise SessionRevoked(f"session {handle} has ended; nothing was written")
             if outcome is True:
                 if not session.ended:
-                    self.settle(session, ticket, header, payload)
+                    self.settle(session, _holder(header, ticket, session), header, payload)
                 return
             base, current = outcome
-            nothing_left = not changes and not session.settings_changed and self._is_rotated(session, base)
-            if nothing_left or current.has_write(write_id):  # an earlier try of ours got through, its reply did not
-                self.settle(session, session.ticket, base, current)
+            only_rotates = not changes and not session.settings_changed
+            if current.has_write(write_id) or (only_rotates and base.digest != loaded.digest):
+                # an earlier try of ours got through, and its reply did not; or another request has rotated it
+                self.settle(session, _holder(base, ticket, session), base, current)
                 return
             if session.strict:
                 session.check_conflicts(current.attributes)
             await self._store.transport.pause(secrets.randbelow(1 + min(attempt, _LONGEST_PAUSE)) / 1000)
         raise StoreUnavailable(f"session {handle} is being written by too many others at once")
 
-    def _successor(self, session: Session, base: Header, now: int) -> tuple[Header, Ticket | Handle | None]:
-        """Make the header that follows *base*, and the ticket that opens it."""
-        header, ticket = session.next_header(base, now), session.ticket
-        barred = session.is_superseded or self._is_rotated(session, base)
-        if isinstance(ticket, Ticket) and session.rotation_wanted and not barred:
-            ticket = Ticket.new(ticket.handle)
-            header = header.rotate(ticket.digest, now + milliseconds(self._policy.rotation_grace))
-        return header, ticket
-
     @staticmethod
-    def _is_rotated(session: Session, base: Header) -> bool:
-        """Say whether another request has rotated the session since it was loaded."""
-        return session.header is not None and session.header.digest != base.digest
+    def _next_ticket(session: Session) -> Ticket | None:
+        """Make the ticket of a rotation; None without one, or where a former secret asks for it: it may be stolen."""
+        if session.rotation_wanted and isinstance(session.ticket, Ticket) and not session.is_superseded:
+            return Ticket.new(session.ticket.handle)
+        return None
 
     async def _write(
         self, session: Session, handle: Handle, base: Header, header: Header, payload: Payload
@@ -106,28 +103,33 @@ class Writer:
             session.now_ended()
         return ended or (found is not None and self._store.open(handle, found))
 
-    async def end(self, handle: Handle, owner: str | None, *, only_if_listed: bool = False) -> Opened | None:
-        """End a session; give its last record, or None if there was none to end."""
+    async def end(self, handle: Handle, owner: str | None, *, only_if_listed: bool = False) -> bytes | None:
+        """End a session; give its last record, unopened, or None if there was none to end."""
         place = None if owner is None else await self._store.place_of(handle, owner)
         if only_if_listed and place is None:
             return None
         ended, record = await self._store.remove(handle, place, only_if_listed=only_if_listed)
         self._used.pop(handle, None)
-        if not ended or record is None:
+        if not ended:
             return None
         log.info("session_revoked", extra={"handle": str(handle)})
-        return self._store.open(handle, record)
+        return record
 
     async def take(self, session: Session) -> None:
         """End the stored session; what it held, with this request's changes, is left in *session* as a new one."""
         handle, changes = session.handle, session.delta()
-        former = None if handle is None else await self.end(handle, session.subject)
-        if former is None:
+        record = None if handle is None else await self.end(handle, session.subject)
+        if handle is None or record is None:
             raise SessionRevoked(f"session {handle} has ended; nothing was written")
-        session.now_new(self._policy, apply(changes, former[1].attributes))
+        session.now_new(self._policy, apply(changes, self._store.open(handle, record)[1].attributes))
 
     def settle(self, session: Session, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Note what the store holds now, and that the write has extended the idle deadline."""
         session.now_stored(ticket, header, payload)
         if session.handle is not None:
             self.note_use(session.handle, header.seen_at)
+
+
+def _holder(header: Header, fresh: Ticket | None, session: Session) -> Ticket | Handle | None:
+    """Say which ticket goes with *header*: the fresh one, if its rotation got through, or the session's own."""
+    return fresh if fresh is not None and header.digest == fresh.digest else session.ticket
