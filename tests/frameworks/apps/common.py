@@ -1,0 +1,52 @@
+"""What the test apps have in common: their policies, the values they store, the mapping methods they call."""
+
+import os
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from coatcheck import CookiePolicy, SessionPolicy
+
+_limit = os.environ.get("COATCHECK_TEST_LIMIT")
+
+HTTPS = os.environ.get("COATCHECK_TEST_HTTPS") == "1"
+POLICY = SessionPolicy(subject_attribute="user_id", listed=("device",), limit=int(_limit) if _limit else None)
+COOKIE = CookiePolicy(development=not HTTPS)
+
+TYPES = {
+    "datetime": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    "naive": datetime(2026, 1, 2, 3, 4, 5),  # noqa: DTZ001  a naive one is what is meant
+    "date": date(2026, 1, 2),
+    "decimal": Decimal("1.10"),
+    "uuid": UUID(int=7),
+    "bytes": b"\x00\xff",
+    "set": {1, 2},
+    "tuple": (1, "a"),
+    "none": None,
+    "nested": {"l": [1, {"x": (1, 2)}]},
+}
+
+METHODS = {
+    "getitem": lambda session: session["a"],
+    "get": lambda session: session.get("a"),
+    "contains": lambda session: "a" in session,
+    "iter": lambda session: list(iter(session)),
+    "len": len,
+    "keys": lambda session: list(session.keys()),
+    "items": lambda session: list(session.items()),
+    "values": lambda session: list(session.values()),
+    "setitem": lambda session: session.__setitem__("a", "2"),
+    "delitem": lambda session: session.__delitem__("a"),
+    "pop": lambda session: session.pop("a"),
+    "popitem": lambda session: session.popitem(),
+    "setdefault": lambda session: session.setdefault("b", "2"),
+    "update": lambda session: session.update(a="2"),
+    "clear": lambda session: session.clear(),
+    "bool": bool,
+    "eq": lambda session: session == {"a": "1"},
+}
+
+
+def shown(types):
+    """Give the values of TYPES in a form that JSON can carry and tests can compare."""
+    return {name: repr(sorted(value) if isinstance(value, set) else value) for name, value in types.items()}
