@@ -47,13 +47,16 @@ _AIOHTTP = (*_GUNICORN, "--worker-class", "aiohttp.GunicornWebWorker", "tests.fr
 class Framework:
     """How a framework's test app is served, and what its own rules make differ.
 
-    app: module and name in apps/. loads_ahead: a valid-looking cookie costs a round trip on every route.
+    app: module and name in apps/.
+    loads_ahead: a valid-looking cookie costs a round trip on every route.
+    saves_on_error: its error page is a response like any other, and the session is saved with it.
     """
 
     name: str
     app: str
     command: tuple[str, ...]
     loads_ahead: bool = False
+    saves_on_error: bool = False
 
     @property
     def exists(self) -> bool:
@@ -65,11 +68,11 @@ FRAMEWORKS = {
     framework.name: framework
     for framework in (
         Framework("starlette", "starlette_app:app", _UVICORN, loads_ahead=True),
-        Framework("fastapi", "fastapi_app:app", _UVICORN, loads_ahead=True),
-        Framework("flask", "flask_app:app", _WSGI),
+        Framework("fastapi", "fastapi_app:app", _UVICORN),
+        Framework("flask", "flask_app:app", _WSGI, saves_on_error=True),
         Framework("django-wsgi", "django_app:wsgi", _WSGI),
         Framework("django-asgi", "django_app:asgi", _UVICORN),
-        Framework("litestar", "litestar_app:app", _UVICORN),
+        Framework("litestar", "litestar_app:app", _UVICORN, saves_on_error=True),
         Framework("aiohttp", "aiohttp_app:app", _AIOHTTP),
     )
     if framework.exists
@@ -141,9 +144,9 @@ class App:
     https: bool
     _browsers: list[Browser] = field(default_factory=list)
 
-    def browser(self, cookie: str = "") -> Browser:
-        """Open another browser; the end of the test closes it."""
-        self._browsers.append(Browser(self.url, cookie, https=self.https))
+    def browser(self, cookie: str = "", *, url: str | None = None) -> Browser:
+        """Open another browser, here or at another *url*; the end of the test closes it."""
+        self._browsers.append(Browser(url or self.url, cookie, https=self.https))
         return self._browsers[-1]
 
     def signed_in(self, user: str = "ada", device: str = "laptop") -> Browser:
@@ -190,7 +193,7 @@ class Frail:
         command = [find_server(), "--port", "0", "--unixsocket", "socket", "--appendonly", "yes", "--save", ""]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
-        _wait(self._answers, "the store does not answer")
+        wait_until(self._answers, "the store does not answer")
 
     def kill(self) -> None:
         """End it as the kernel would."""
@@ -223,7 +226,8 @@ class Running:
     def _start(self, framework: Framework, store: Server, key: str, settings: dict[str, str]) -> App:
         listening = socket.create_server(("127.0.0.1", 0), backlog=256)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted there inherits it
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening_at = listening.getsockname()
+        url = f"http://127.0.0.1:{listening_at[1]}"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COATCHECK_")} | {
             "COATCHECK_URL": store.url,
             "COATCHECK_KEYS": key,
@@ -244,7 +248,7 @@ class Running:
                 pass_fds=(listening.fileno(),),
                 start_new_session=True,
             )
-        self._stack.callback(_end, process, log)
+        self._stack.callback(_end, process, log, listening_at)
         app = App(framework, url, store, key, "https" in settings)
 
         def answers() -> bool:
@@ -254,26 +258,29 @@ class Running:
             except httpx.TransportError:
                 return False
 
-        _wait(answers, f"{framework.name} does not answer; {log}")
+        wait_until(answers, f"{framework.name} does not answer; {log}")
         return app
 
 
-def _wait(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for *condition*; fail after half a minute, saying *what* is wrong."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)
 
 
-def _end(process: subprocess.Popen[bytes], log: Path) -> None:
-    """End an app's processes; none of them may have left something open."""
+def _end(process: subprocess.Popen[bytes], log: Path, listening_at: tuple[str, int]) -> None:
+    """End an app's processes; none may have left anything open, but for uvicorn, which leaves its own socket."""
     process.terminate()
     try:
         process.wait(PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert "ResourceWarning" not in log.read_text(), log.read_text()
+    lines = log.read_text().splitlines()
+    left_open = [line for line in lines if "ResourceWarning: unclosed" in line]
+    assert not [line for line in left_open if not line.endswith(f"laddr={listening_at}>")], left_open
 
 
 def _parameters() -> list[object]:

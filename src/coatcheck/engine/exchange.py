@@ -37,6 +37,7 @@ class Visit:
     ticket: Ticket | None
     secure: bool
     session: Session | None = None
+    has_ended_it: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,30 @@ class Exchange:
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
             return Outcome(None, session.accessed)
+        visit.has_ended_it = session.ended
         return Outcome(self._cookie_for(visit, session), session.accessed)
+
+    async def finish_late(self, visit: Visit) -> None:
+        """Save what was done after `finish`, when the response was on its way: no cookie can be set any more.
+
+        So what would need a new identifier (a new session, a sign-in, a rotation) is not saved; a sign-out
+        ends the session. Never raises for the store: there is nobody left to tell.
+        """
+        session = visit.session
+        if session is None or visit.has_ended_it:
+            return
+        wanted = self.sessions.wanted_subject(session)
+        if session.subject is not None and wanted is None:
+            session.revoke()
+        elif wanted != session.subject or session.rotation_wanted or (session.is_new and not session.is_empty):
+            log.warning("session_unsent", extra={"handle": str(session.handle) if session.handle else None})
+            return
+        try:
+            await self._save(session)
+        except SessionRevoked:
+            log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
+        except SessionError as error:
+            log.error("session_save_failed", extra={"handle": str(session.handle), "error": str(error)})  # noqa: TRY400
 
     def failure(self, error: SessionError) -> Failure:
         """Say how to answer a request that met *error*, unless the application has its own way."""

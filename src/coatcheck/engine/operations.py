@@ -53,10 +53,17 @@ class Operations:
         return Session(self.policy)
 
     async def create(self, attributes: Mapping[str, Any] | None = None) -> Session:
-        """Store a new session with *attributes*, even if there are none, and return it."""
+        """Store a new session with *attributes*, even if there are none, and return it.
+
+        It is bound at once where they hold the policy's subject_attribute. Raises SessionLimitReached then.
+        """
         session = self.new()
         session.update(attributes or {})
-        await self._writer.create(session)
+        wanted = self.wanted_subject(session)
+        if wanted is None:
+            await self._writer.create(session)
+        else:
+            await self.bind(session, wanted)
         return session
 
     async def load(self, identifier: str | Ticket) -> Session | None:
@@ -100,7 +107,7 @@ class Operations:
         if session.ended:
             await self.revoke(session)
             return
-        wanted = self._wanted_subject(session)
+        wanted = self.wanted_subject(session)
         if wanted != session.subject:
             if wanted is None:
                 await self.unbind(session)
@@ -175,7 +182,16 @@ class Operations:
 
     def remaining(self, session: Session) -> int:
         """Give how many whole seconds are left until the absolute deadline of a stored session."""
-        return 0 if session.header is None else (session.header.absolute_deadline - session.header.seen_at) // 1000
+        if session.header is None:
+            return 0
+        clock = self._store.clock
+        now = clock.now() if clock.is_known else session.header.seen_at
+        return max(0, session.header.absolute_deadline - now) // 1000
+
+    def wanted_subject(self, session: Session) -> str | None:
+        """Say whose session it is to be: what the policy's subject_attribute holds; None for nobody."""
+        attribute = self.policy.subject_attribute
+        return session.subject if attribute is None else _subject(session.peek(attribute))
 
     # Subjects
 
@@ -328,10 +344,6 @@ class Operations:
                 name: decode(payload.attributes[name]) for name in self.policy.listed if name in payload.attributes
             },
         )
-
-    def _wanted_subject(self, session: Session) -> str | None:
-        attribute = self.policy.subject_attribute
-        return session.subject if attribute is None else _subject(session.peek(attribute))
 
 
 def _handle(handle: Handle | str) -> Handle | None:

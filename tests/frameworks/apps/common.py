@@ -1,8 +1,11 @@
-"""What the test apps have in common: their policies, the values they store, the mapping methods they call."""
+"""What the test apps have in common: policies, values to store, mapping methods to call, and the gate to wait at."""
 
+import asyncio
 import os
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from uuid import UUID
 
 from coatcheck import CookiePolicy, SessionPolicy
@@ -50,3 +53,20 @@ METHODS = {
 def shown(types):
     """Give the values of TYPES in a form that JSON can carry and tests can compare."""
     return {name: repr(sorted(value) if isinstance(value, set) else value) for name, value in types.items()}
+
+
+def wait_at(gate):
+    """Say that the request has got to the folder *gate*, and wait until it may go on."""
+    (Path(gate) / "started").touch()
+    deadline = time.monotonic() + 10
+    while not (Path(gate) / "go").exists():
+        assert time.monotonic() < deadline, "nobody opened the gate"
+        time.sleep(0.002)
+
+
+async def a_wait_at(gate):
+    """Do as `wait_at`, letting other requests run."""
+    (Path(gate) / "started").touch()
+    async with asyncio.timeout(10):
+        while not (Path(gate) / "go").exists():  # noqa: ASYNC110  another process opens the gate
+            await asyncio.sleep(0.002)

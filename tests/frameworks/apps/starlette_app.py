@@ -2,16 +2,13 @@
 
 # ruff: noqa: D103  a handler's route and name say what it does
 
-import asyncio
-from pathlib import Path
-
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 
 from coatcheck import AsyncSessions
 from coatcheck.starlette import SessionMiddleware, session_of
-from tests.frameworks.apps.common import COOKIE, METHODS, POLICY, TYPES, shown
+from tests.frameworks.apps.common import COOKIE, METHODS, POLICY, TYPES, a_wait_at, shown
 
 sessions = AsyncSessions(policy=POLICY)
 
@@ -88,7 +85,7 @@ async def devices(request):
 
 async def slow_set(request):
     len(request.session)
-    await wait_at(Path(request.query_params["gate"]))
+    await a_wait_at(request.query_params["gate"])
     return await set_value(request)
 
 
@@ -123,14 +120,6 @@ async def echo(socket):
     await socket.send_json(dict(session))
     session["said"] = await socket.receive_text()
     await socket.close()
-
-
-async def wait_at(gate):
-    """Say that the request has got here, and wait until it may go on."""
-    (gate / "started").touch()
-    async with asyncio.timeout(10):
-        while not (gate / "go").exists():  # noqa: ASYNC110  the gate is another process's
-            await asyncio.sleep(0.002)
 
 
 app = Starlette(
