@@ -32,12 +32,12 @@ _PLAIN: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control"
 
 @dataclass(slots=True)
 class Visit:
-    """One request: the ticket it brought, if it brought exactly one, and its session once it is loaded."""
+    """One request: the ticket it brought, if it brought exactly one; its session, once loaded; whether that is over."""
 
     ticket: Ticket | None
     secure: bool
     session: Session | None = None
-    has_ended_it: bool = False
+    is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,9 @@ class Exchange:
             await self._save(session)
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
+            visit.is_over = True
             return Outcome(None, session.accessed)
-        visit.has_ended_it = session.ended
+        visit.is_over = session.ended
         return Outcome(self._cookie_for(visit, session), session.accessed)
 
     async def finish_late(self, visit: Visit) -> None:
@@ -121,7 +122,7 @@ class Exchange:
         ends the session. Never raises for the store: there is nobody left to tell.
         """
         session = visit.session
-        if session is None or visit.has_ended_it:
+        if session is None or visit.is_over:
             return
         wanted = self.sessions.wanted_subject(session)
         if session.subject is not None and wanted is None:
