@@ -34,9 +34,13 @@ class Server:
         self.url = url
         self.client = client
 
-    def keys(self) -> list[str]:
-        """List the names of all keys."""
-        return sorted(key.decode() for key in self.client.scan_iter(count=1000))
+    def keys(self, part: str = "") -> list[str]:
+        """List the names of all keys, or of those with *part* in them."""
+        return sorted(name for key in self.client.scan_iter(count=1000) if part in (name := key.decode()))
+
+    def contents(self) -> dict[str, bytes]:
+        """Give what every key holds."""
+        return {name: self.client.dump(name) for name in list(self.keys())}
 
     def keys_without_ttl(self) -> list[str]:
         """List the keys that would live for ever."""
@@ -48,6 +52,9 @@ class Server:
         seen: list[str] = []
         token = secrets.token_hex(8)
         with self.client.monitor() as monitor:
+            self.client.echo(token)  # opens the client's own connection, if it has none yet
+            while token not in monitor.next_command()["command"].split():
+                pass
             yield seen
             self.client.echo(token)
             for command in monitor.listen():

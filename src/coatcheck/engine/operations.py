@@ -329,6 +329,9 @@ class Operations:
     def _describe(self, handle: Handle, record: bytes, ends_at: int, now: int) -> SessionInfo | None:
         try:
             header, payload = self._store.open(handle, record)
+            shown = {
+                name: decode(payload.attributes[name]) for name in self.policy.listed if name in payload.attributes
+            }
         except RecordCorrupted:
             log.exception("session_record_corrupted", extra={"handle": str(handle)})
             return None
@@ -340,9 +343,7 @@ class Operations:
             last_seen=instant(max(header.seen_at, min(ends_at - header.idle_timeout, now))),
             idle_deadline=instant(ends_at),
             absolute_deadline=instant(header.absolute_deadline),
-            metadata={
-                name: decode(payload.attributes[name]) for name in self.policy.listed if name in payload.attributes
-            },
+            metadata=shown,
         )
 
 

@@ -228,14 +228,24 @@ class Session(Attributes):
         )
 
     def next_header(self, base: Header, now: int) -> Header:
-        """Make the header that follows *base*, with this session's own timeouts if it changed them."""
+        """Make the header that follows *base*, with those of this session's timeouts that it changed."""
         header = replace(base, revision=base.revision + 1, seen_at=now)
         if base.former_until <= now:
             header = replace(header, former_digest=None, former_until=0)
         if not self.settings_changed:
             return header
-        idle, absolute, persistent = self._settings
-        return replace(header, idle_timeout=idle, absolute_deadline=base.created_at + absolute, persistent=persistent)
+        idle, absolute, persistent = (
+            theirs if mine == loaded else mine
+            for mine, loaded, theirs in zip(
+                self._settings, _settings(self.header or base), _settings(base), strict=True
+            )
+        )
+        return replace(
+            header,
+            idle_timeout=min(idle, absolute),
+            absolute_deadline=base.created_at + absolute,
+            persistent=bool(persistent),
+        )
 
     def now_stored(self, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Take note of what the store holds now."""
