@@ -1,4 +1,4 @@
-""" "Where am I logged in?": the sessions of a subject."""
+"""The sessions of a subject, as the question where it is logged in shows them."""
 
 from datetime import timedelta
 
@@ -98,7 +98,7 @@ def test_very_many_sessions(sessions):
 def test_corrupted_record_is_skipped(sessions, server, logged):
     """A record that does not open is left out and logged by its handle; the others are listed."""
     broken, sound = signed_in(sessions), signed_in(sessions)
-    (name,) = (name for name in server.keys(broken.handle.name))
+    (name,) = server.keys(broken.handle.name)
     server.client.setrange(name, 0, b"\x09")
 
     assert [info.handle for info in sessions.list_for("ada")] == [sound.handle]
@@ -111,7 +111,7 @@ def test_metadata_of_a_newer_version(open_sessions, server, key, logged):
     """A listed attribute that only a newer version understands does not take the whole list away."""
     sessions = open_sessions(policy=SessionPolicy(listed=("device",)))
     newer, sound = signed_in(sessions), signed_in(sessions, device="Firefox")
-    (name,) = (name for name in server.keys(newer.handle.name))
+    (name,) = server.keys(newer.handle.name)
     unknown = {"device": msgspec.msgpack.encode(Ext(99, b"?"))}
     records = Records(Keyring.parse(key), "cc")
     server.client.set(name, records.seal(newer.handle, newer.header, Payload("ada", unknown)), keepttl=True)

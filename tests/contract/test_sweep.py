@@ -23,8 +23,8 @@ def signed_in(sessions, subject="ada", **timeouts):
 
 def indexed(server):
     """List what the subjects' indexes hold, and what the expiry indexes hold, as names of handles."""
-    subjects = [name for name in server.keys(":u:")]
-    expiry = [name for name in server.keys("}:x")]
+    subjects = server.keys(":u:")
+    expiry = server.keys("}:x")
     by_subject = [entry.decode() for name in subjects for entry in server.client.zrange(name, 0, -1)]
     by_expiry = [entry.decode()[:16] for name in expiry for entry in server.client.zrange(name, 0, -1)]
     return sorted(by_subject), sorted(by_expiry)
@@ -130,40 +130,50 @@ class Chaos:
                 self.known.append(session.identifier)
 
     def sign_in(self):
+        """Sign somebody in on a new session."""
         return signed_in(self.sessions, self.subject())
 
     def pick(self):
+        """Load a known session."""
         return self.sessions.load(self.known.pop(self.chance.randrange(len(self.known))))
 
     def subject(self):
+        """Name somebody."""
         return f"user{self.chance.randrange(20)}"
 
     def sign_in_again(self, session):
+        """Sign in on a session, as the same or somebody else."""
         self.sessions.bind(session, self.chance.choice([session.subject or "x", self.subject()]))
         return session
 
     def sign_out(self, session):
+        """Sign out."""
         self.sessions.unbind(session)
         return session
 
     def revoke(self, session):
+        """End a session by its handle."""
         self.sessions.revoke(session.handle, subject=session.subject)
 
     def write(self, session):
+        """Change a session."""
         session["n"] = self.chance.random()
         self.sessions.save(session)
         return session
 
     def read(self, session):
+        """Use a session."""
         self.sessions.save(session)
         return session
 
     def change_timeouts(self, session):
+        """Give a session an idle timeout of its own."""
         session.set_timeouts(idle=self.chance.choice([5, 60, 120]) * MINUTE)
         self.sessions.save(session)
         return session
 
     def revoke_others(self, session):
+        """End the subject's other sessions."""
         if session.subject:
             self.sessions.revoke_all(session.subject, keep=session.handle)
         return session
@@ -173,10 +183,12 @@ class Chaos:
         self.server.client.delete(*self.server.keys(f":s:{session.handle.name}"))
 
     def wait(self, session):
+        """Let some minutes pass."""
         self.clock.advance(self.chance.randrange(10) * MINUTE)
         return session
 
     def sweep(self, session):
+        """Sweep."""
         self.sessions.sweep()
         return session
 

@@ -8,7 +8,7 @@ from coatcheck.engine.store import Opened, Store
 from coatcheck.model.delta import Increment, apply
 from coatcheck.model.errors import SessionRevoked, StoreUnavailable
 from coatcheck.model.policy import SessionPolicy, milliseconds
-from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
+from coatcheck.model.record import Header, Payload
 from coatcheck.model.session import Session
 from coatcheck.model.ticket import Handle, Ticket
 
@@ -56,7 +56,7 @@ class Writer:
             raise RuntimeError("only a stored session can be updated")
         loaded, current = base, session.payload
         counts = any(isinstance(change, Increment) for change in changes)
-        write_id = secrets.token_bytes(WRITE_ID_BYTES) if counts else b""
+        write_id = session.write_id_for(changes) if counts else b""
         ticket = self._next_ticket(session)
         for attempt in range(_ATTEMPTS):
             header = session.next_header(base, await self._store.now())

@@ -3,6 +3,7 @@
 What was done to it is kept; `save` carries it to the store.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -10,8 +11,9 @@ from enum import Enum
 from typing import Any
 
 from coatcheck.model.attributes import Attributes
+from coatcheck.model.delta import Operation
 from coatcheck.model.policy import SessionPolicy, check_timeouts, milliseconds
-from coatcheck.model.record import Header, Payload
+from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
 from coatcheck.model.ticket import Handle, Ticket
 
 
@@ -55,6 +57,7 @@ class Session(Attributes):
     """
 
     __slots__ = (
+        "_attempt",
         "_rotation_wanted",
         "_seen_at",
         "_settings",
@@ -85,6 +88,7 @@ class Session(Attributes):
         self.cookie_due = False
         self._settings = _settings(header or policy)
         self._rotation_wanted = False
+        self._attempt: tuple[list[Operation], bytes] = [], b""
         self._seen_at = seen_at
 
     # What is known of it
@@ -247,6 +251,12 @@ class Session(Attributes):
             persistent=bool(persistent),
         )
 
+    def write_id_for(self, changes: list[Operation]) -> bytes:
+        """Give the id of the write of *changes*: the same one when a save is tried again after a lost reply."""
+        if self._attempt[0] != changes:
+            self._attempt = changes, secrets.token_bytes(WRITE_ID_BYTES)
+        return self._attempt[1]
+
     def now_stored(self, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Take note of what the store holds now."""
         former = self.header
@@ -256,7 +266,7 @@ class Session(Attributes):
             self.cookie_due = True
         self.ticket, self.header, self.payload = ticket, header, payload
         self._settings = _settings(header)
-        self._rotation_wanted, self._seen_at = False, header.seen_at
+        self._rotation_wanted, self._seen_at, self._attempt = False, header.seen_at, ([], b"")
         self.now_stored_as(payload.attributes)
 
     def now_new(self, policy: SessionPolicy, attributes: Mapping[str, bytes]) -> None:
