@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -210,10 +209,10 @@ class Frail:
 class Running:
     """The apps that run, each started when it is first asked for."""
 
-    def __init__(self, logs: Path, stack: ExitStack) -> None:
-        """Keep the apps' output in *logs*, and end what was started with *stack*."""
+    def __init__(self, logs: Path) -> None:
+        """Keep the apps' output in *logs*."""
         self._logs = logs
-        self._stack = stack
+        self._processes: list[tuple[subprocess.Popen[bytes], Path, tuple[str, int]]] = []
         self._apps: dict[tuple[str, str], App] = {}
 
     def app(self, framework: Framework, store: Server, key: str, **settings: str) -> App:
@@ -222,6 +221,17 @@ class Running:
         if known not in self._apps:
             self._apps[known] = self._start(framework, store, key, settings)
         return self._apps[known]
+
+    def end(self) -> None:
+        """End all of them, and check that they have closed what they opened."""
+        for process, _, _ in self._processes:
+            process.terminate()
+        for process, log, listening_at in self._processes:
+            _await_end(process)
+            lines = log.read_text().splitlines()
+            left_open = [line for line in lines if "ResourceWarning: unclosed" in line]
+            own = f"laddr={listening_at}>"  # which uvicorn leaves open
+            assert not [line for line in left_open if not line.endswith(own)], left_open
 
     def _start(self, framework: Framework, store: Server, key: str, settings: dict[str, str]) -> App:
         listening = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -248,7 +258,7 @@ class Running:
                 pass_fds=(listening.fileno(),),
                 start_new_session=True,
             )
-        self._stack.callback(_end, process, log, listening_at)
+        self._processes.append((process, log, listening_at))
         app = App(framework, url, store, key, "https" in settings)
 
         def answers() -> bool:
@@ -270,17 +280,12 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
-def _end(process: subprocess.Popen[bytes], log: Path, listening_at: tuple[str, int]) -> None:
-    """End an app's processes; none may have left anything open, but for uvicorn, which leaves its own socket."""
-    process.terminate()
+def _await_end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    lines = log.read_text().splitlines()
-    left_open = [line for line in lines if "ResourceWarning: unclosed" in line]
-    assert not [line for line in left_open if not line.endswith(f"laddr={listening_at}>")], left_open
 
 
 def _parameters() -> list[object]:
@@ -305,8 +310,9 @@ def shared_key() -> str:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Run apps until the end of the run."""
-    with ExitStack() as stack:
-        yield Running(tmp_path_factory.mktemp("apps"), stack)
+    running = Running(tmp_path_factory.mktemp("apps"))
+    yield running
+    running.end()
 
 
 @pytest.fixture(scope="session")
