@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from redis.connection import parse_url
+
 from coatcheck.model.errors import ConfigurationError
 from coatcheck.model.keyring import Keyring
 from coatcheck.runtime.embedded import Embedded
@@ -35,7 +37,7 @@ class Address:
         scheme, separator, rest = url.partition("://")
         if not separator or scheme not in _SCHEMES:
             raise ConfigurationError(
-                f"{scheme if separator else 'the address'}: no such kind of store; use one of "
+                f"{scheme if separator and scheme.isalpha() else 'the address'}: no such kind of store; use one of "
                 + ", ".join(f"{name}://" for name in _SCHEMES)
             )
         self._embedded: Embedded | None = None
@@ -45,6 +47,11 @@ class Address:
                 raise ConfigurationError(f"embedded://{host}: write three slashes before a folder: embedded:///{host}")
             self._embedded = Embedded(Path(path) if path else None)
         self._url = f"{_TWINS.get(scheme, scheme)}://{rest}"
+        if self._embedded is None and not _is_readable(self._url):
+            raise ConfigurationError(
+                f"the {scheme}:// address cannot be read: see that its port and options are right, and that special "
+                "characters of its password are percent-encoded (%2F for /, %3F for ?, %23 for #)"
+            )
 
     def url(self) -> str:
         """Give the URL to connect to, once the embedded server, if it is that, runs."""
@@ -81,7 +88,15 @@ class Address:
         if self._embedded is not None:
             return f"embedded://{self._embedded.folder}"
         parts = urlsplit(self._url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rpartition('@')[2]}"
+
+
+def _is_readable(url: str) -> bool:
+    try:
+        parse_url(url)
+    except ValueError:
+        return False
+    return True
 
 
 def prefix_or_default(prefix: str | None) -> str:
