@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["tests.fix_store", "tests.frameworks.fix_apps"]
+pytest_plugins = ["tests.fix_store", "tests.frameworks.fix_apps", "tests.frameworks.fix_flask"]
 
 
 @pytest.fixture
