@@ -2,7 +2,12 @@
 
 import pytest
 
-pytest_plugins = ["tests.fix_store", "tests.frameworks.fix_apps", "tests.frameworks.fix_flask"]
+pytest_plugins = [
+    "tests.fix_store",
+    "tests.frameworks.fix_apps",
+    "tests.frameworks.fix_django",
+    "tests.frameworks.fix_flask",
+]
 
 
 @pytest.fixture

@@ -1,0 +1,274 @@
+"""SessionStore: Django's SessionBase over a coatcheck Session.
+
+SessionBase works on a mapping that it loads when it is first needed. Here that mapping is the coatcheck Session
+itself, which notes every change; the coroutines below are run on the event loop or stepped without one.
+"""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+
+from coatcheck.django.auth import password_changed
+from coatcheck.django.configuration import async_sessions, blocking, configuration
+from coatcheck.django.expiry import NAME, apply_expiry, goes_with_browser
+from coatcheck.engine.exchange import Exchange, Outcome, Visit
+from coatcheck.engine.operations import Operations
+from coatcheck.model.errors import SessionRevoked, StoreError
+from coatcheck.model.session import Session
+from coatcheck.model.ticket import Ticket
+from coatcheck.runtime.sync import run
+
+
+class SessionStore(SessionBase):
+    """A request's session, as Django's code sees it. Loaded when it is first needed, saved by the middleware.
+
+    visit: the request's dealings with the session. failure: the store's error that loading it met.
+    """
+
+    def __init__(self, session_key: str | None = None) -> None:
+        """Present the session of *session_key*, the cookie's value, or a new one. Sends nothing."""
+        self.visit = Visit(None, secure=True)
+        self.failure: StoreError | None = None
+        self._is_modified = False
+        self._clears = False  # before it was loaded
+        self._signs_in = False
+        self._is_flushed = False
+        super().__init__(session_key)
+
+    # What is known of it
+
+    @property
+    def session(self) -> Session:
+        """The full session; it is loaded if it was not."""
+        return self._get_session()
+
+    async def asession(self) -> Session:
+        """Give the full session."""
+        return await self._aget_session()
+
+    def _get_session_key(self) -> str | None:
+        session = self.visit.session
+        if session is None:
+            return None if self.visit.ticket is None else self.visit.ticket.identifier
+        return None if session.ended else session.identifier
+
+    def _set_session_key(self, value: str | None) -> None:
+        self.visit = Visit(Ticket.parse(value) if value else None, secure=True)
+
+    session_key = property(_get_session_key)
+    _session_key = property(_get_session_key, _set_session_key)
+
+    @property
+    def modified(self) -> bool:
+        """Whether a save has something to write; changes inside nested values are seen."""
+        session = self.visit.session
+        return self._is_modified or (session is not None and session.is_changed)
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._is_modified = value
+
+    def is_empty(self) -> bool:
+        """Say whether there is neither a key nor anything in it."""
+        return self.session_key is None and (self.visit.session is None or self.visit.session.is_empty)
+
+    def get_session_cookie_age(self) -> int:
+        """Give the seconds after which an unused session ends, unless it has an expiry of its own."""
+        return int(configuration().sessions.policy.idle_timeout.total_seconds())
+
+    def get_expire_at_browser_close(self) -> bool:
+        """Say whether the cookie goes with the browser."""
+        return goes_with_browser(self.get(NAME), configuration().sessions.policy)
+
+    async def aget_expire_at_browser_close(self) -> bool:
+        """Do as `get_expire_at_browser_close`."""
+        return goes_with_browser(await self.aget(NAME), configuration().sessions.policy)
+
+    # The mapping, where SessionBase does not leave it to the Session
+
+    def _get_session(self, no_load: bool = False) -> Session:  # noqa: ARG002, FBT001, FBT002  Django's signature
+        self.accessed = True
+        session = self.visit.session
+        return run(self._load(blocking())) if session is None else session
+
+    async def _aget_session(self, no_load: bool = False) -> Session:  # noqa: ARG002, FBT001, FBT002  as above
+        self.accessed = True
+        session = self.visit.session
+        return await self._load(async_sessions()) if session is None else session
+
+    _session = property(_get_session)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Set an attribute; setting the user's id, even to what it was, is a sign-in."""
+        super().__setitem__(key, value)
+        self._signs_in |= key == SESSION_KEY
+
+    async def aset(self, key: str, value: Any) -> None:
+        """Do as `__setitem__`."""
+        await super().aset(key, value)
+        self._signs_in |= key == SESSION_KEY
+
+    def clear(self) -> None:
+        """Remove every attribute. What is not loaded yet is cleared when it is, at the latest when it is saved."""
+        if self.visit.session is None:
+            self._clears = True
+        else:
+            self.visit.session.clear()
+        self.accessed = self.modified = True
+
+    # What Django calls
+
+    def load(self) -> Session:
+        """Load the session, if that was not done yet."""
+        return self._get_session()
+
+    async def aload(self) -> Session:
+        """Do as `load`."""
+        return await self._aget_session()
+
+    def exists(self, session_key: str) -> bool:
+        """Say whether *session_key* opens a session."""
+        return run(blocking().load(session_key)) is not None
+
+    async def aexists(self, session_key: str) -> bool:
+        """Do as `exists`."""
+        return await async_sessions().load(session_key) is not None
+
+    def create(self) -> None:
+        """Store a new session, with what this one has in it."""
+        run(self._create(blocking()))
+
+    async def acreate(self) -> None:
+        """Do as `create`."""
+        await self._create(async_sessions())
+
+    def save(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002  Django's signature
+        """Save now; the middleware does it at the end of a request. A new session is stored even if it is empty.
+
+        Raises UpdateError where the session has ended meanwhile, CreateError where *must_create* meets a stored
+        one, and what `coatcheck.Sessions.save` raises.
+        """
+        run(self._save(blocking(), must_create=must_create))
+
+    async def asave(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002  Django's signature
+        """Do as `save`."""
+        await self._save(async_sessions(), must_create=must_create)
+
+    def delete(self, session_key: str | None = None) -> None:
+        """End the session that *session_key* opens, or this one."""
+        run(self._delete(blocking(), session_key))
+
+    async def adelete(self, session_key: str | None = None) -> None:
+        """Do as `delete`."""
+        await self._delete(async_sessions(), session_key)
+
+    def flush(self) -> None:
+        """End this session at once; what comes after belongs to a new one."""
+        run(self._flush(blocking()))
+
+    async def aflush(self) -> None:
+        """Do as `flush`."""
+        await self._flush(async_sessions())
+
+    def cycle_key(self) -> None:
+        """Have the save give the session a new key."""
+        self._get_session().rotate()
+        self.modified = True
+
+    async def acycle_key(self) -> None:
+        """Do as `cycle_key`."""
+        (await self._aget_session()).rotate()
+        self.modified = True
+
+    @classmethod
+    def clear_expired(cls) -> None:
+        """Settle what has expired, for `manage.py clearsessions`."""
+        run(blocking().sweep())
+
+    @classmethod
+    async def aclear_expired(cls) -> None:
+        """Do as `clear_expired`."""
+        await async_sessions().sweep()
+
+    # How it is done, with or without an event loop
+
+    async def finish(self, exchange: Exchange, *, saves: bool) -> Outcome:
+        """End the request; saves: whether what it changed is to be kept. Raises as `Exchange.finish` does."""
+        if self._clears and saves:
+            await self._load(exchange.sessions)
+        session = self.visit.session
+        if session is None:
+            return Outcome(None, self.accessed)
+        if self._is_flushed and session.is_new and session.is_empty:
+            session.revoke()  # ended already: this has the cookie removed
+        elif saves:
+            with suppress(SessionRevoked):  # which the exchange meets too, and knows how to answer
+                await self._settle(session, exchange.sessions)
+        elif session.is_new or session.ended or session.is_changed:
+            return Outcome(None, self.accessed)
+        outcome = await exchange.finish(self.visit)
+        return Outcome(outcome.set_cookie, outcome.is_private or self.accessed)
+
+    async def _load(self, sessions: Operations) -> Session:
+        try:
+            session = await Exchange(sessions, configuration().cookie).load(self.visit)
+        except StoreError as error:
+            self.failure = error
+            raise
+        if self._clears:
+            self._clears = False
+            session.clear()
+        return session
+
+    async def _settle(self, session: Session, sessions: Operations) -> None:
+        """See to what Django's attributes ask for, before the session is saved."""
+        subject, renews = sessions.wanted_subject(session), False
+        if session.subject is not None and subject == session.subject:
+            if await password_changed(session, sessions):
+                await sessions.revoke_all(session.subject, keep=session.handle)
+                renews = True
+            renews = renews or self._signs_in
+        goes_on = subject == session.subject and not renews
+        created_at = session.created_at if goes_on else None
+        apply_expiry(session, sessions.policy, created_at or datetime.now(UTC))
+        self._signs_in = False
+        if renews and not session.ended and subject is not None:
+            await sessions.bind(session, subject)
+
+    async def _save(self, sessions: Operations, *, must_create: bool) -> None:
+        session = await self._load(sessions)
+        if must_create and not session.is_new:
+            raise CreateError
+        if session.ended:
+            raise UpdateError
+        if session.is_new and session.is_empty:
+            self.visit.session = await sessions.create()
+            return
+        try:
+            await self._settle(session, sessions)
+            await sessions.save(session)
+        except SessionRevoked as error:
+            raise UpdateError(str(error)) from error
+
+    async def _create(self, sessions: Operations) -> None:
+        attributes = dict(self.visit.session or {})
+        self._clears = False
+        self.visit.session = sessions.new()
+        self.visit.session.update(attributes)
+        await self._save(sessions, must_create=True)
+        self.modified = True
+
+    async def _delete(self, sessions: Operations, session_key: str | None) -> None:
+        session = await self._load(sessions) if session_key is None else await sessions.load(session_key)
+        if session is not None and not session.is_new:
+            await sessions.revoke(session)
+
+    async def _flush(self, sessions: Operations) -> None:
+        await self._delete(sessions, None)
+        self.visit.session = sessions.new()
+        self._is_flushed = True
+        self._signs_in = False
+        self.accessed = self.modified = True
