@@ -8,7 +8,7 @@ What a session can hold, and how it comes back in every framework:
 | bytes, bytearray, memoryview            | bin                        | bytes |
 | list; dict with keys of str or int      | array, map                 | the same |
 | tuple                                   | ext 1: array               | tuple |
-| set, frozenset                          | ext 2: array, sorted       | set |
+| set, frozenset                          | ext 2: array, sorted       | set; inside a set, frozenset |
 | Decimal                                 | ext 3: its digits          | Decimal |
 | UUID                                    | ext 4: 16 bytes            | UUID |
 | datetime                                | ext 5: ISO 8601            | datetime, naive or with its offset from UTC |
@@ -21,7 +21,7 @@ refused with a TypeError where it is assigned. There is no pickle, and no way to
 """
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID  # noqa: TID251  a type of value here; identifiers come from `secrets`
@@ -36,6 +36,7 @@ DEEPEST: Final = 32
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
 _IMMUTABLE: Final = _PLAIN | {Decimal, UUID, dt.datetime, dt.date, dt.time, dt.timedelta}
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -59,7 +60,7 @@ def decode(raw: bytes | memoryview | msgspec.Raw) -> Any:
     """Decode what `encode` made. Raises RecordCorrupted."""
     try:
         return _decoder.decode(raw)
-    except (msgspec.DecodeError, ValueError, ArithmeticError, TypeError):
+    except (msgspec.DecodeError, ValueError, ArithmeticError, TypeError, RecursionError):
         raise RecordCorrupted("an attribute does not decode; was it written by a newer version?") from None
 
 
@@ -73,7 +74,7 @@ def _neutral(value: Any, where: str, depth: int) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
-    if not depth:
+    if not depth and isinstance(value, _CONTAINERS):
         raise ValueError(f"attribute {where}: containers are nested more than {DEEPEST} deep")
     if isinstance(value, dict):
         return {_key(key, where): _neutral(item, f"{where}[{key!r}]", depth - 1) for key, item in value.items()}
@@ -83,6 +84,7 @@ def _neutral(value: Any, where: str, depth: int) -> Any:
         return _array(1, [_neutral(item, where, depth - 1) for item in value])
     if isinstance(value, set | frozenset):
         parts = sorted(_encoder.encode(_neutral(item, where, depth - 1)) for item in value)
+        _check_members(value, where)
         return _array(2, [msgspec.Raw(part) for part in parts])
     return _neutral_scalar(value, where)
 
@@ -115,6 +117,15 @@ def _key(key: Any, where: str) -> str | int:
     raise TypeError(f"attribute {where}: the keys of a dict must be str or int, not {type(key).__qualname__}")
 
 
+def _check_members(members: Iterable[Any], where: str) -> None:
+    """Refuse what stands in a set and would come back as something that cannot."""
+    for member in members:
+        if isinstance(member, dict | list):
+            raise TypeError(f"attribute {where}: a member of a set cannot be a list or a dict")
+        if isinstance(member, tuple):
+            _check_members(member, where)
+
+
 def _array(code: int, items: list[Any]) -> Ext:
     return Ext(code, _encoder.encode(items))
 
@@ -129,6 +140,13 @@ _SCALARS: Final[tuple[tuple[int, type, Callable[[Any], bytes]], ...]] = (
 )
 
 
+def _member(value: Any) -> Any:
+    """Give a decoded value as it can stand in a set."""
+    if isinstance(value, set):
+        return frozenset(value)
+    return tuple(map(_member, value)) if isinstance(value, tuple) else value
+
+
 def _markup(data: memoryview) -> str:
     text = str(data, "utf-8")
     try:
@@ -140,7 +158,7 @@ def _markup(data: memoryview) -> str:
 
 _FROM_EXT: Final[dict[int, Callable[[memoryview], Any]]] = {
     1: lambda data: tuple(_decoder.decode(data)),
-    2: lambda data: set(_decoder.decode(data)),
+    2: lambda data: set(map(_member, _decoder.decode(data))),
     3: lambda data: Decimal(str(data, "ascii")),
     4: lambda data: UUID(bytes=bytes(data)),
     5: lambda data: dt.datetime.fromisoformat(str(data, "ascii")),

@@ -12,7 +12,7 @@ from coatcheck.model.errors import ConfigurationError
 
 _NAME_SHAPE: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", re.ASCII)
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_PREFIXES: Final = ("__Host-", "__Secure-", "__Http-")
+_PREFIXES: Final = ("__host-", "__secure-", "__http-")
 
 
 class SameSite(Enum):
@@ -46,10 +46,13 @@ class CookiePolicy:
 
     def __post_init__(self) -> None:
         """Refuse what browsers would refuse, or what contradicts itself."""
-        object.__setattr__(self, "same_site", SameSite(self.same_site))
+        try:
+            object.__setattr__(self, "same_site", SameSite(self.same_site))
+        except ValueError:
+            raise ConfigurationError(f"same_site is 'Lax', 'Strict' or 'None', not {self.same_site!r}") from None
         if not _NAME_SHAPE.fullmatch(self.name):
             raise ConfigurationError(f"{self.name!r} cannot be the name of a cookie")
-        if self.name.startswith(_PREFIXES):
+        if self.name.lower().startswith(_PREFIXES):  # browsers heed them in any case
             raise ConfigurationError(f"name the cookie {self.name.partition('-')[2]!r}: its prefix is set by itself")
         if self.secure and self.host_prefix and (self.path != "/" or self.domain is not None):
             raise ConfigurationError("a __Host- cookie has Path=/ and no Domain; choose host_prefix=False for others")

@@ -81,11 +81,13 @@ class Keyring:
         return cls(_parse_key(word.strip()) for word in words if word.strip())
 
     @classmethod
-    def derive(cls, passphrases: Iterable[str | bytes]) -> Self:
+    def derive(cls, passphrases: str | bytes | Iterable[str | bytes]) -> Self:
         """Make a ring from other high-entropy secrets, such as a framework's SECRET_KEY and its fallbacks.
 
         Each becomes a key by HKDF (RFC 5869) with SHA-256. Raises ConfigurationError for one that is empty.
         """
+        if isinstance(passphrases, str | bytes):  # else each of its characters would become a key
+            passphrases = (passphrases,)
         return cls(_derive_key(phrase) for phrase in passphrases)
 
     def with_id(self, key_id: bytes) -> tuple[Key, ...]:

@@ -52,6 +52,8 @@ class SessionPolicy:
             raise ConfigurationError("rotation_grace must lie between 0 and 5 minutes")
         if self.limit is not None and self.limit < 1:
             raise ConfigurationError("limit must be at least 1, or None for no limit")
+        if not isinstance(self.at_limit, AtLimit):
+            raise ConfigurationError(f"at_limit is a member of AtLimit, not {self.at_limit!r}")
         if not isinstance(self.listed, tuple):
             raise ConfigurationError(f"listed is a tuple of attribute names, not {self.listed!r}")
 

@@ -46,6 +46,7 @@ _FORMER: Final = struct.Struct(">32sHI")
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _WORTH_COMPRESSING: Final = 200
+_NOT_UNDERSTOOD: Final = "a record opens, but its payload is not understood by this version"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,10 +212,12 @@ def _read(body: bytes, *, compressed: bool) -> Payload:
                 raise RecordCorrupted("a record's payload claims to be larger than any that is written")
             body = _zstd.decompressor.decompress(body, max_output_size=LARGEST_PAYLOAD)
         system, attributes = _decoder.decode(body)
-    except (zstandard.ZstdError, msgspec.MsgspecError):
-        raise RecordCorrupted("a record opens, but its payload is not understood by this version") from None
-    encoded = {name: bytes(value) for name, value in attributes.items()}
-    return Payload(system.pop("sub", None), encoded, system.pop("ids", b""), system)
+    except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError):
+        raise RecordCorrupted(_NOT_UNDERSTOOD) from None
+    subject, writes = system.pop("sub", None), system.pop("ids", b"")
+    if not isinstance(subject, str | None) or not isinstance(writes, bytes):
+        raise RecordCorrupted(_NOT_UNDERSTOOD)
+    return Payload(subject, {name: bytes(value) for name, value in attributes.items()}, writes, system)
 
 
 class _Zstd(threading.local):

@@ -199,7 +199,11 @@ class Session(Attributes):
 
     def __repr__(self) -> str:
         """Show the handle and the status: neither the secret nor the attributes."""
-        return f"<Session {self.handle or 'new'} {self.status.value}>"
+        try:
+            status = self.status.value
+        except (TypeError, ValueError):  # a nested value that cannot be stored: for the save to say, not a log line
+            status = Status.CHANGED.value
+        return f"<Session {self.handle or 'new'} {status}>"
 
     # For the engine
 
