@@ -59,7 +59,7 @@ class BlockingTransport:
         try:
             return self._carry(commands)
         except LostConnection as error:
-            if isinstance(error, AuthenticationError | AuthorizationError) or self.address.revive() is None:
+            if _is_refusal(error) or self.address.revive() is None:
                 raise _translated(error, self.address) from error
         except (RedisError, OSError) as error:
             raise _translated(error, self.address) from error
@@ -121,7 +121,7 @@ class AsyncTransport:
         try:
             return await self._carry(commands)
         except LostConnection as error:
-            if isinstance(error, AuthenticationError | AuthorizationError):
+            if _is_refusal(error):
                 raise _translated(error, self.address) from error
             if await asyncio.to_thread(self.address.revive) is None:
                 raise _translated(error, self.address) from error
@@ -174,7 +174,7 @@ class AsyncTransport:
             url = await asyncio.to_thread(self.address.url)
             line = self._lines.get(loop)
             if line is None or line.pid != getpid():  # no other task has connected meanwhile
-                line = self._lines[loop] = _Line(url, self._options)
+                line = self._lines[loop] = _Line(url, self._options, self._lines)
                 await anext(line.keeper)
         return line.client
 
@@ -182,18 +182,27 @@ class AsyncTransport:
 class _Line:
     """The connections of one event loop in one process."""
 
-    def __init__(self, url: str, options: dict[str, Any]) -> None:
+    def __init__(
+        self, url: str, options: dict[str, Any], lines: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Line]"
+    ) -> None:
         self.pid = getpid()
         self.client = redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
-        self.keeper = _close_with_loop(self.client)
+        self.keeper = self._close_with_loop(lines)
 
+    async def _close_with_loop(
+        self, lines: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Line]"
+    ) -> AsyncGenerator[None, None]:
+        """Close when the generator is closed: by hand, or by its loop, which closes generators when it ends.
 
-async def _close_with_loop(client: redis.asyncio.Redis) -> AsyncGenerator[None, None]:
-    """Close *client* when the generator is closed: by hand, or by its loop, which closes generators when it ends."""
-    try:
-        yield
-    finally:
-        await client.aclose()
+        It must be taken out of *lines* too: the connections may refer to the loop, which would never be freed.
+        """
+        try:
+            yield
+        finally:
+            loop = asyncio.get_running_loop()
+            if lines.get(loop) is self:
+                del lines[loop]
+            await self.client.aclose()
 
 
 def _backoff() -> ExponentialWithJitterBackoff:
@@ -211,8 +220,13 @@ def _checked(replies: list[Any]) -> list[Any]:
     return replies
 
 
+def _is_refusal(error: Exception) -> bool:
+    """Say whether the server refuses the credentials; asyncio's redis-py wraps that in a lost connection."""
+    return any(isinstance(reason, AuthenticationError | AuthorizationError) for reason in (error, error.__cause__))
+
+
 def _translated(error: Exception, address: Address) -> SessionError:
-    if isinstance(error, AuthenticationError | AuthorizationError):
+    if _is_refusal(error):
         return ConfigurationError(f"{address} refuses the user or the password: {error}")
     if isinstance(error, NoPermissionError):
         return ConfigurationError(f"{address} does not let this user do what sessions need: {error}")

@@ -1,0 +1,468 @@
+"""The transports: errors in our words, servers that restart or forget scripts, threads, forks and event loops."""
+
+import asyncio
+import gc
+import os
+import shutil
+import subprocess
+import time
+import traceback
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import redis
+
+import coatcheck
+from coatcheck import ConfigurationError, Keyring, StoreUnavailable
+from coatcheck.engine.operations import Operations
+from coatcheck.runtime._embedded_host import find_server
+from coatcheck.runtime.address import Address
+from coatcheck.runtime.sync import run
+from coatcheck.runtime.transport import AsyncTransport, BlockingTransport
+
+REFUSED = "redis://127.0.0.1:1/0"
+
+
+class Private:
+    """A server of one test's own, which it may stop, fill and break."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.socket = folder / "private.sock"
+        self.data = folder / "data"
+        self.data.mkdir()
+        self.url = f"unix://{self.socket}"
+        self._process = None
+
+    def start(self):
+        """Start it and wait until it answers."""
+        self._process = subprocess.Popen(
+            [
+                find_server(),
+                *("--port", "0", "--unixsocket", self.socket, "--dir", self.data),
+                *("--save", "", "--appendonly", "yes", "--appendfsync", "always", "--loglevel", "warning"),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with suppress(redis.ConnectionError), self.client() as client:
+                client.ping()
+                return
+            time.sleep(0.005)
+        raise AssertionError("the server does not start")
+
+    def kill(self):
+        """Kill it, as kill -9 does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self.socket.unlink(missing_ok=True)
+
+    def client(self):
+        """Give a client."""
+        return redis.Redis(unix_socket_path=str(self.socket))
+
+    def do(self, *command):
+        """Carry out a command."""
+        with self.client() as client:
+            return client.execute_command(*command)
+
+
+@pytest.fixture
+def private(tmp_path_factory):
+    """Give a running server of the test's own."""
+    folder = Path(tmp_path_factory.mktemp("own"))
+    server = Private(folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["sync", "async"])
+def opened(request, key):
+    """Give a function that opens sessions on a URL and gives a function that runs an operation of theirs."""
+    loop = asyncio.new_event_loop()
+    everything = []
+
+    def make(url, **options):
+        if request.param == "sync":
+            sessions = coatcheck.Sessions(url, keys=key, **options)
+            everything.append(sessions.close)
+            return lambda name, *args: getattr(sessions, name)(*args)
+        sessions = coatcheck.AsyncSessions(url, keys=key, **options)
+        everything.append(lambda: loop.run_until_complete(sessions.close()))
+        return lambda name, *args: loop.run_until_complete(getattr(sessions, name)(*args))
+
+    yield make
+    for close in everything:
+        close()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+@pytest.mark.requirement("R45")
+def test_refused_connection(opened):
+    """A server that is not there is unavailable: the text says which, and not its password."""
+    does = opened("redis://user:hunter2@127.0.0.1:1/0?socket_timeout=1")
+
+    with pytest.raises(StoreUnavailable) as failed:
+        does("list_for", "ada")
+
+    assert str(failed.value) == (
+        "redis://127.0.0.1:1/0 cannot be reached: Error 111 connecting to 127.0.0.1:1. Connection refused."
+    ) or str(failed.value).startswith("redis://127.0.0.1:1/0 cannot be reached: Error 111 connecting to 127.0.0.1:1")
+    assert "hunter2" not in "".join(traceback.format_exception(failed.value))
+
+
+def test_wrong_password(opened, private):
+    """A wrong password is a mistake in the configuration."""
+    private.do("ACL", "SETUSER", "web", "on", ">right", "~*", "+@all")
+    does = opened(f"unix://web:wrong@{private.socket}")
+
+    with pytest.raises(ConfigurationError) as refused:
+        does("list_for", "ada")
+
+    assert str(refused.value).startswith(f"unix://{private.socket} refuses the user or the password: ")
+    assert "wrong" not in str(refused.value).replace("wrong password", "").replace("WRONGPASS", "")
+
+
+def test_missing_password(opened, private):
+    """A server that wants a password and is given none says so as a mistake in the configuration."""
+    private.do("ACL", "SETUSER", "default", "resetpass", ">right")
+    does = opened(private.url)
+
+    with pytest.raises(ConfigurationError, match="refuses the user or the password: "):
+        does("list_for", "ada")
+
+
+@pytest.mark.parametrize(
+    ("rights", "what"),
+    [("~* +@all -get", "get"), ("~* +@all -evalsha", "evalsha"), ("~other:* +@all", "key")],
+)
+def test_missing_permission(opened, private, rights, what):
+    """A user who may not do what sessions need is a mistake in the configuration; the text names what is missing."""
+    private.do("ACL", "SETUSER", "web", "on", ">right", *rights.split())
+    does = opened(f"unix://web:right@{private.socket}")
+
+    with pytest.raises(ConfigurationError) as refused:
+        does("load", does("create", {"a": 1}).identifier)
+
+    start = f"unix://{private.socket} does not let this user do what sessions need: "
+    assert str(refused.value).startswith(start)
+    assert what in str(refused.value)
+
+
+@pytest.mark.requirement("R57")
+def test_memory_full(opened, private):
+    """A server without memory refuses writes in its own words; reading and revoking still work."""
+    does = opened(private.url)
+    session = does("create", {"a": 1})
+    does("bind", session, "ada")
+    private.do("CONFIG", "SET", "maxmemory", "1")
+
+    with pytest.raises(StoreUnavailable, match=r"refused a command: (command not allowed when used memory|OOM)"):
+        does("create", {"a": 2})
+
+    assert dict(does("load", session.identifier)) == {"a": 1}
+    assert does("revoke", session.handle) is True
+    assert does("load", session.identifier) is None
+
+
+@pytest.mark.requirement("R57")
+def test_memory_full_and_scripts_forgotten(opened, private):
+    """A session can be ended on a full server even if that has to be given the script first."""
+    does = opened(private.url)
+    session = does("create", {"a": 1})
+    private.do("SCRIPT", "FLUSH")
+    private.do("CONFIG", "SET", "maxmemory", "1")
+
+    assert does("revoke", session) is True
+
+
+@pytest.mark.requirement("R45")
+def test_replica(opened, private):
+    """A server that has become a read-only replica is unavailable for writes, and recovers."""
+    does = opened(private.url)
+    session = does("create", {"a": 1})
+    private.do("REPLICAOF", "127.0.0.1", "1")
+    session["a"] = 2
+
+    with pytest.raises(StoreUnavailable, match=r"refused a command: .*read only replica"):
+        does("save", session)
+
+    private.do("REPLICAOF", "NO", "ONE")
+    does("save", session)
+    assert dict(does("load", session.identifier)) == {"a": 2}
+
+
+def test_disk_full(opened, private):
+    """A server that cannot write its snapshot refuses writes in its own words; reads work."""
+    does = opened(private.url)
+    session = does("create", {"a": 1})
+    private.do("CONFIG", "SET", "appendonly", "no")
+    private.do("CONFIG", "SET", "save", "3600 1000")
+    shutil.rmtree(private.data)
+    private.do("BGSAVE")
+    deadline = time.monotonic() + 10
+    while private.client().info("persistence")["rdb_last_bgsave_status"] == "ok" and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    with pytest.raises(StoreUnavailable, match=r"refused a command: .*snapshot"):
+        does("create", {"a": 2})
+
+    assert dict(does("load", session.identifier)) == {"a": 1}
+
+
+@pytest.mark.requirement("R45")
+def test_server_killed_and_started_again(opened, private):
+    """While the server is down there is an error, no logout; the first call after its return works."""
+    does = opened(private.url)
+    session = does("create", {"a": 1})
+    for _ in range(3):
+        private.kill()
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            does("load", session.identifier)
+        private.start()
+
+        assert dict(does("load", session.identifier)) == {"a": 1}
+
+
+@pytest.mark.requirement("R45")
+def test_server_restarted_between_calls(opened, private):
+    """A restart between two calls is not noticed, not by reads, writes or pipelines."""
+    does = opened(private.url)
+    session = does("create", {"a": 1})
+    for operation in (("load", session.identifier), ("save", session), ("sweep",), ("list_for", "ada")):
+        session["a"] += 1
+        private.kill()
+        private.start()
+        does(*operation)
+
+    does("save", session)
+    assert dict(does("load", session.identifier)) == {"a": 5}
+
+
+@pytest.mark.requirement("R43")
+def test_frozen_server(opened, private):
+    """A server that does not answer is unavailable within the timeouts, and what it missed can be sent again."""
+    does = opened(private.url, socket_timeout=0.1)
+    session = does("create", {"n": 1})
+    session.increment("n")
+    os.kill(private._process.pid, 19)
+    try:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="cannot be reached: Timeout"):
+            does("save", session)
+        assert time.monotonic() - started < 3
+    finally:
+        os.kill(private._process.pid, 18)
+
+    does("save", session)
+
+    assert does("load", session.identifier)["n"] == 2
+
+
+def test_forgotten_scripts(opened, server):
+    """A server that has forgotten the scripts is given them again, for each operation."""
+    does = opened(server.url)
+    session = does("create", {"a": 1})
+    for name, *arguments in (
+        ("create", {"b": 1}),
+        ("bind", session, "ada"),
+        ("list_for", "ada"),
+        ("rotate", session),
+        ("sweep",),
+        ("revoke_all", "bob"),
+        ("unbind", session),
+        ("revoke", session),
+    ):
+        server.client.script_flush()
+        does(name, *arguments)
+
+    assert does("load", session.identifier or "") is None
+
+
+def test_forgotten_scripts_in_a_pipeline(server):
+    """In a pipeline the commands whose script was forgotten are sent again, in order; the others are not."""
+    from coatcheck.engine import scripts  # noqa: PLC0415  beside what it is used for
+
+    transport = BlockingTransport(Address(server.url), {})
+    create = [scripts.CREATE.command((f"{{t}}{number}",), b"record", 60_000) for number in range(3)]
+    server.client.script_flush()
+    try:
+        replies = run(transport.call(("INCR", "{t}n"), create[0], ("INCR", "{t}n"), *create[1:], create[0], ("TIME",)))
+    finally:
+        transport.close()
+
+    assert replies[:6] == [1, 1, 2, 1, 1, 1]
+    assert len(replies[6]) == 2
+
+
+@pytest.mark.requirement("R44")
+def test_many_threads(server, key):
+    """Many threads share one object, more of them than there are connections."""
+    with coatcheck.Sessions(server.url, keys=key, max_connections=4) as sessions:
+        session = sessions.create({"n": 0})
+
+        def count(_):
+            mine = sessions.load(session.identifier)
+            mine.increment("n")
+            sessions.save(mine)
+
+        with ThreadPoolExecutor(24) as threads:
+            list(threads.map(count, range(96)))
+
+        assert sessions.load(session.identifier)["n"] == 96
+
+
+@pytest.mark.requirement("R44")
+def test_threads_that_start_together(server, key):
+    """Threads that make the first call at the same time all get their own answer."""
+    for _ in range(10):
+        with coatcheck.Sessions(server.url, keys=key) as sessions, ThreadPoolExecutor(8) as threads:
+            stored = list(threads.map(lambda number: sessions.create({"n": number}), range(8)))
+            assert [sessions.load(session.identifier)["n"] for session in stored] == list(range(8))
+
+
+@pytest.mark.requirement("R44")
+def test_fork_after_use(server, key):
+    """Children forked after the parent has connected get connections of their own, and nobody another's answers."""
+    with coatcheck.Sessions(server.url, keys=key) as sessions:
+        stored = [sessions.create({"n": number}) for number in range(4)]
+        children = [_fork(lambda own=own: _read_often(sessions, own.identifier, own["n"])) for own in stored]
+        _read_often(sessions, stored[0].identifier, 0)
+
+        assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+
+
+@pytest.mark.requirement("R44")
+def test_fork_before_a_loop(server, key):
+    """An object used on a loop before a fork (a server that preloads) works on the child's loop."""
+    sessions = coatcheck.AsyncSessions(server.url, keys=key)
+
+    async def use():
+        session = await sessions.create({"n": 1})
+        return dict(await sessions.load(session.identifier))
+
+    asyncio.run(use())
+
+    def in_child():
+        assert asyncio.run(use()) == {"n": 1}
+
+    children = [_fork(in_child) for _ in range(2)]
+    assert asyncio.run(use()) == {"n": 1}
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+
+
+def _read_often(sessions, identifier, number):
+    for _ in range(100):
+        assert sessions.load(identifier)["n"] == number
+
+
+def _fork(work):
+    """Fork a child that does *work*; its exit status says whether it could."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on: a fork with threads about
+        child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001  the child must not run the parent's tests
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+@pytest.mark.requirement("R44")
+def test_new_loop_for_every_call(server, key):
+    """Each call may run on a loop of its own, as test clients do; no connection is left open behind it."""
+    sessions = coatcheck.AsyncSessions(server.url, keys=key)
+    before = len(server.client.client_list())
+    session = asyncio.run(sessions.create({"n": 0}))
+    for _ in range(20):
+        asyncio.run(_count(sessions, session.identifier))
+    gc.collect()  # a connection left open would warn, and a warning is an error here
+
+    assert asyncio.run(sessions.load(session.identifier))["n"] == 20
+    assert _settles(lambda: len(server.client.client_list()), before)
+
+
+async def _count(sessions, identifier):
+    mine = await sessions.load(identifier)
+    mine.increment("n")
+    await sessions.save(mine)
+
+
+def _settles(look, expected):
+    deadline = time.monotonic() + 5
+    while look() != expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return look() == expected
+
+
+@pytest.mark.requirement("R44")
+def test_two_loops_at_once(server, key):
+    """Loops in several threads share one object at the same time."""
+    sessions = coatcheck.AsyncSessions(server.url, keys=key)
+    session = asyncio.run(sessions.create({"n": 0}))
+
+    async def count_often():
+        await asyncio.gather(*(_count(sessions, session.identifier) for _ in range(20)))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: asyncio.run(count_often()), range(4)))
+
+    assert asyncio.run(sessions.load(session.identifier))["n"] == 80
+
+
+@pytest.mark.requirement("R44")
+def test_loops_are_forgotten(server, key):
+    """A loop that has ended is not kept alive by the object that was used on it."""
+    sessions = coatcheck.AsyncSessions(server.url, keys=key)
+    for _ in range(5):
+        asyncio.run(asyncio.wait_for(_gathered(sessions), 5))
+    gc.collect()
+
+    assert len(sessions._store.transport._lines) == 0
+
+
+async def _gathered(sessions):
+    await asyncio.gather(*(sessions.create({"n": 1}) for _ in range(80)))
+
+
+def test_closing_and_going_on(opened, server):
+    """A closed object connects again when it is used again."""
+    does = opened(server.url)
+    session = does("create", {"a": 1})
+    does("close")
+    does("close")
+
+    assert dict(does("load", session.identifier)) == {"a": 1}
+
+
+def test_nothing_is_sent_at_birth(server, key):
+    """Making the objects connects to nothing: they may be global, in any process."""
+    coatcheck.Sessions(REFUSED, keys=key)
+    coatcheck.AsyncSessions(REFUSED, keys=key)
+    before = len(server.client.client_list())
+    coatcheck.Sessions(server.url, keys=key)
+
+    assert len(server.client.client_list()) == before
+
+
+def test_both_transports_meet_the_protocol(server, key):
+    """Operations work over either transport, made by hand."""
+    ring = Keyring.parse(key)
+    blocking, awaited = BlockingTransport(Address(server.url), {}), AsyncTransport(Address(server.url), {})
+    stored = run(Operations(blocking, keyring=ring).create({"a": 1}))
+    blocking.close()
+
+    assert dict(asyncio.run(Operations(awaited, keyring=ring).load(stored.identifier))) == {"a": 1}
