@@ -1,0 +1,213 @@
+"""Litestar: sessions for HTTP and WebSocket handlers.
+
+    from coatcheck.litestar import SessionConfig
+
+    app = Litestar([...], middleware=[SessionConfig().middleware])
+
+``request.session`` is the Session, loaded ahead where a cookie came that looks valid.
+``request.set_session({...})`` makes its attributes these, ``request.clear_session()`` ends it, and
+``SessionAuth(session_backend_config=SessionConfig(), ...)`` signs in with it.
+
+``await session_of(request)`` gives the Session too; under ``SessionConfig(ahead=False)`` it alone does, and
+loads it then. It is also a dependency: ``dependencies={"session": Provide(session_of)}``.
+
+A failed store is answered with 503, a refused sign-in with 403, a conflict with 409, unless ``exception_handlers``
+says otherwise for StoreError, SessionLimitReached or SessionConflict.
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final, cast
+from uuid import UUID  # noqa: TID251  a type of value here
+
+import msgspec
+from litestar.connection import ASGIConnection, Request
+from litestar.datastructures import MutableScopeHeaders
+from litestar.enums import MediaType, ScopeType
+from litestar.exceptions import ImproperlyConfiguredException
+from litestar.middleware.base import DefineMiddleware
+from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend, SessionMiddleware
+from litestar.response import Response
+from litestar.types import Empty, ExceptionHandlersMap, Message, Receive, Scope, Scopes, Send
+from litestar.utils import get_serializer_from_scope
+from litestar.utils.scope.state import ScopeState
+
+from coatcheck.engine.exchange import Exchange, Visit
+from coatcheck.model.cookie import CookiePolicy
+from coatcheck.model.errors import ConfigurationError, SessionConflict, SessionError, SessionLimitReached, StoreError
+from coatcheck.model.policy import SessionPolicy
+from coatcheck.model.session import Session
+from coatcheck.runtime.address import Keys
+from coatcheck.runtime.aio import AsyncSessions
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+AnyRequest = Request[Any, Any, Any]
+
+_VISIT: Final = "coatcheck.visit"
+_STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
+_KEPT_TYPES: Final = (bytes, bytearray, datetime, date, time, timedelta, Decimal, UUID)
+
+
+async def session_of(request: Connection) -> Session:
+    """Give the session of a request or a WebSocket; load it if nothing has yet."""
+    scope = cast("dict[str, Any]", request.scope)
+    if _VISIT not in scope:
+        raise ImproperlyConfiguredException("no session here: SessionConfig(...).middleware is missing, or excluded")
+    exchange, visit = cast("tuple[Exchange, Visit]", scope[_VISIT])
+    await _adopt(exchange, visit, scope.get("session"), scope)
+    session = scope["session"] = await exchange.load(visit)
+    return session
+
+
+class SessionBackend(BaseSessionBackend["SessionConfig"]):
+    """What Litestar, its SessionAuth and its test clients ask of a session backend."""
+
+    def begin(self, connection: Connection) -> tuple[Exchange, Visit]:
+        """Give the exchange and the visit of *connection*; sends nothing."""
+        scope = cast("dict[str, Any]", connection.scope)
+        if _VISIT not in scope:
+            exchange = self.config.exchange(connection)
+            # A test client's set_session_data makes a connection that has cookies and no header.
+            cookies = connection.headers.getall("cookie", None) or [f"{k}={v}" for k, v in connection.cookies.items()]
+            https, host = scope["scheme"] in {"https", "wss"}, connection.headers.get("host", "")
+            scope[_VISIT] = exchange, exchange.begin("; ".join(cookies), https=https, host=host)
+        return cast("tuple[Exchange, Visit]", scope[_VISIT])
+
+    def get_session_id(self, connection: Connection) -> str | None:
+        """Give the handle: the identifier is for the cookie only."""
+        session = self.begin(connection)[1].session
+        return str(session.handle) if session is not None and session.handle is not None else None
+
+    async def load_from_connection(self, connection: Connection) -> dict[str, Any]:
+        """Give the Session, which is a mapping and no dict."""
+        exchange, visit = self.begin(connection)
+        return cast("dict[str, Any]", await exchange.load(visit))
+
+    async def store_in_message(self, scope_session: Any, message: Message, connection: Connection) -> None:
+        """Save, and set the headers of the *message* that begins the response."""
+        exchange, visit = self.begin(connection)
+        await _adopt(exchange, visit, scope_session, cast("dict[str, Any]", connection.scope))
+        outcome = await exchange.finish(visit)
+        headers = MutableScopeHeaders.from_message(cast("Message", {"headers": [], **message}))
+        for name, value in outcome.headers(headers.get("vary"), headers.get("cache-control")):
+            if name == "Set-Cookie":
+                headers.add(name, value)
+            else:
+                headers[name] = value
+        cast("dict[str, Any]", message)["headers"] = headers.headers
+
+
+class SessionConfig(BaseBackendConfig[SessionBackend]):
+    """How an application keeps its sessions; ``.middleware`` is what Litestar takes."""
+
+    _backend_class = SessionBackend
+
+    def __init__(
+        self,
+        *,
+        sessions: AsyncSessions | None = None,
+        url: str | None = None,
+        keys: Keys = None,
+        policy: SessionPolicy | None = None,
+        prefix: str | None = None,
+        cookie: CookiePolicy | None = None,
+        exclude: str | list[str] | None = None,
+        exclude_opt_key: str = "skip_session",
+        scopes: Collection[ScopeType] = (ScopeType.HTTP, ScopeType.WEBSOCKET),
+        ahead: bool = True,
+    ) -> None:
+        """Use the application's *sessions*, or sessions of the given url, keys, policy and prefix.
+
+        cookie: by default for https, and for http://localhost where the app is in debug mode.
+        exclude, exclude_opt_key, scopes: where there are no sessions, as in Litestar's own configurations.
+        ahead: False loads nothing until `session_of` is awaited; `request.session` needs that first, then.
+        Raises ConfigurationError.
+        """
+        if sessions is not None and (url, keys, policy, prefix) != (None, None, None, None):
+            raise ConfigurationError("give SessionConfig either sessions, or url, keys, policy and prefix")
+        self.sessions = sessions or AsyncSessions(url, keys=keys, policy=policy, prefix=prefix)
+        self.exclude, self.exclude_opt_key, self.scopes = exclude, exclude_opt_key, cast("Scopes", set(scopes))
+        self.ahead = ahead
+        self.key = (cookie or CookiePolicy()).full_name(secure=cookie is None or cookie.secure)
+        self._exchanges = {
+            debug: Exchange(self.sessions, cookie or CookiePolicy(development=debug)) for debug in (False, True)
+        }
+
+    @property
+    def middleware(self) -> DefineMiddleware:
+        """Give what stands in Litestar's ``middleware=[...]``."""
+        return DefineMiddleware(_Middleware, backend=SessionBackend(config=self))
+
+    def exchange(self, connection: Connection) -> Exchange:
+        """Give the exchange that serves *connection*."""
+        return self._exchanges[connection.app.debug]
+
+
+class _Middleware(SessionMiddleware[SessionBackend]):
+    """Litestar's, also for WebSockets, for failures, and for what is done once the response has begun."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        backend, connection, state = self.backend, Connection(scope, receive, send), ScopeState.from_scope(scope)
+        exchange, visit = backend.begin(connection)
+        state.exception_handlers = {**_ANSWERS, **cast("ExceptionHandlersMap", state.exception_handlers)}
+        has_begun = has_failed = False
+
+        async def send_with_session(message: Message) -> None:
+            nonlocal has_begun, has_failed
+            if message["type"] in _STARTS and not (has_begun or has_failed):
+                try:
+                    await backend.store_in_message(scope.get("session"), message, connection)
+                except SessionError:
+                    has_failed = True
+                    state.response_started = False  # nothing has left yet: the exception handlers may answer
+                    raise
+                has_begun = True
+            await send(message)
+
+        if backend.config.ahead:
+            scope["session"] = await backend.load_from_connection(connection)
+            state.session_id = backend.get_session_id(connection)
+        await self.app(scope, receive, send_with_session)
+        if not has_failed:
+            await _adopt(exchange, visit, scope.get("session"), cast("dict[str, Any]", scope))
+            await exchange.finish_late(visit)
+
+
+async def _adopt(exchange: Exchange, visit: Visit, value: Any, scope: dict[str, Any]) -> None:
+    """Bring what the application has put in the place of the Session into it."""
+    if value is None or value is visit.session:
+        return
+    session = await exchange.load(visit)
+    if value is not Empty:
+        attributes = _attributes(value, scope)
+        for name in session.keys() - attributes.keys():
+            del session[name]
+        session.update(attributes)
+    elif session.is_new:
+        session.clear()
+    else:
+        session.revoke()
+    scope["session"] = session
+
+
+def _attributes(value: Any, scope: dict[str, Any]) -> Mapping[str, Any]:
+    """Give the attributes that `set_session` was given: a mapping, or a model of any kind that Litestar knows."""
+    if isinstance(value, Mapping):
+        return value
+    return cast(
+        "dict[str, Any]",
+        msgspec.to_builtins(value, builtin_types=_KEPT_TYPES, enc_hook=get_serializer_from_scope(cast("Scope", scope))),
+    )
+
+
+def _answer(request: AnyRequest, error: Exception) -> Response[str]:
+    """Answer a request whose session could not be served."""
+    exchange, _ = cast("dict[str, Any]", request.scope)[_VISIT]
+    failure = exchange.failure(error)
+    headers = {name: value for name, value in failure.headers if name != "Content-Type"}
+    return Response(failure.text, status_code=failure.status, headers=headers, media_type=MediaType.TEXT)
+
+
+_ANSWERS: "Final[ExceptionHandlersMap]" = dict.fromkeys((StoreError, SessionLimitReached, SessionConflict), _answer)
