@@ -148,6 +148,8 @@ class SessionInterface(FlaskInterface):
 class LazySession(SessionMixin):
     """What `flask.session` stands for: the session of a request, loaded when it is first used."""
 
+    accessed = False  # Flask before 3.1.3 says True
+
     def __init__(self, exchange: Exchange, visit: Visit, lifetime: timedelta) -> None:
         """Stand for the session of *visit*. lifetime: of a permanent one."""
         self.exchange = exchange
