@@ -36,4 +36,4 @@ if replaced ~= '' then
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ttl)
 enter(u, x, handle, digest, now, ttl, tonumber(ARGV[6]))
-return {1, redis.call('ZCARD', u), replaced, unpack(ended)}
+return append({1, redis.call('ZCARD', u), replaced}, ended)

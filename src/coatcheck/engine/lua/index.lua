@@ -60,3 +60,8 @@ local function evict(u, x, stem, digest, live, allowed, order, now)
   return ended
 end
 
+local function append(reply, handles)  -- `unpack` fails beyond some 8,000
+  for _, handle in ipairs(handles) do reply[#reply + 1] = handle end
+  return reply
+end
+

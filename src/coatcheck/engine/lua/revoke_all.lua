@@ -4,9 +4,10 @@
 -- REPLY: {how many ended, how many are left to end}
 -- USES: index
 
-local ended = 0
-for _, handle in ipairs(redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[4]))) do
-  if handle ~= ARGV[3] then
+local ended, room = 0, tonumber(ARGV[4])
+for _, handle in ipairs(redis.call('ZRANGE', KEYS[1], 0, room)) do  -- one more, for it may be the one to keep
+  if handle ~= ARGV[3] and room > 0 then
+    room = room - 1
     ended = ended + redis.call('DEL', ARGV[1] .. handle)
     leave(KEYS[1], KEYS[2], handle, ARGV[2])
   end

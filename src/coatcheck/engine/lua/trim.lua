@@ -9,4 +9,4 @@ local live = drop_dead(KEYS[1], KEYS[2], ARGV[4], ARGV[5])
 local allowed = tonumber(ARGV[1])
 if allowed < 0 then return {#live} end
 local ended = evict(KEYS[1], KEYS[2], ARGV[4], ARGV[5], live, allowed, ARGV[2], tonumber(ARGV[3]))
-return {#live - #ended, unpack(ended)}
+return append({#live - #ended}, ended)

@@ -1,0 +1,209 @@
+"""create, save, revoke: one record at a time."""
+
+import pytest
+
+from coatcheck.engine import scripts
+from coatcheck.model.record import pack_revision
+from tests.lua.conftest import ABSOLUTE, IDLE, name
+
+ONE, TWO = name(1), name(2)
+
+
+def test_create(bench):
+    """Create stores the record with its time to live."""
+    record = bench.record(ONE)
+
+    assert bench.run(scripts.CREATE, [bench.key(ONE)], record, IDLE) == 1
+
+    assert bench.client.get(bench.key(ONE)) == record
+    assert IDLE - 5000 < bench.client.pttl(bench.key(ONE)) <= IDLE
+
+
+@pytest.mark.requirement("R43")
+def test_create_again(bench):
+    """A create sent twice is answered as the first time, and changes nothing more."""
+    record = bench.record(ONE)
+    for _ in range(2):
+        assert bench.run(scripts.CREATE, [bench.key(ONE)], record, IDLE) == 1
+
+    assert bench.client.get(bench.key(ONE)) == record
+
+
+def test_create_over_another(bench):
+    """Create never replaces another record."""
+    theirs = bench.record(ONE)
+    bench.run(scripts.CREATE, [bench.key(ONE)], theirs, IDLE)
+
+    assert bench.run(scripts.CREATE, [bench.key(ONE)], bench.record(ONE), 5) == 0
+
+    assert bench.client.get(bench.key(ONE)) == theirs
+    assert bench.client.pttl(bench.key(ONE)) > 5
+
+
+@pytest.fixture
+def stored(bench):
+    """Store a record of revision 1."""
+    record = bench.record(ONE)
+    bench.run(scripts.CREATE, [bench.key(ONE)], record, IDLE)
+    return record
+
+
+def save(bench, revision, record, ttl=IDLE, *extra, keys=()):
+    """Run save on the first handle."""
+    return bench.run(scripts.SAVE, [bench.key(ONE), *keys], pack_revision(revision), record, ttl, *extra)
+
+
+def test_save(bench, stored):
+    """Save replaces the record of the expected revision and renews its time to live."""
+    newer = bench.record(ONE, revision=2)
+
+    assert save(bench, 1, newer, 60_000) == [1]
+
+    assert bench.client.get(bench.key(ONE)) == newer
+    assert 50_000 < bench.client.pttl(bench.key(ONE)) <= 60_000
+
+
+@pytest.mark.requirement("R43")
+def test_save_again(bench, stored):
+    """A save sent twice is answered as the first time."""
+    newer = bench.record(ONE, revision=2)
+    assert save(bench, 1, newer) == [1]
+
+    assert save(bench, 1, newer) == [1]
+
+
+@pytest.mark.requirement("R38")
+def test_save_of_an_old_revision(bench, stored):
+    """A save made from an older revision changes nothing, and brings the present record."""
+    theirs = bench.record(ONE, revision=2)
+    save(bench, 1, theirs)
+
+    assert save(bench, 1, bench.record(ONE, revision=2)) == [2, theirs]
+
+    assert bench.client.get(bench.key(ONE)) == theirs
+
+
+@pytest.mark.requirement("R14")
+@pytest.mark.requirement("R20")
+def test_save_of_what_is_gone(bench, stored):
+    """A save never creates a record, nor an index entry, for a session that has ended."""
+    bench.client.delete(bench.key(ONE))
+    extra = (ONE, bench.place.digest, bench.now, bench.now + ABSOLUTE)
+
+    assert save(bench, 1, bench.record(ONE, revision=2)) == [0]
+    assert save(bench, 1, bench.record(ONE, revision=2), IDLE, *extra, keys=(bench.u, bench.x)) == [0]
+
+    assert bench.server.keys() == []
+
+
+@pytest.mark.parametrize("revision", [1, 255, 256, 0x01020304, 0xFFFFFFFE])
+def test_save_compares_all_four_bytes(bench, revision):
+    """The revision is compared whole, whatever bytes it has."""
+    bench.run(scripts.CREATE, [bench.key(ONE)], bench.record(ONE, revision=revision), IDLE)
+    for wrong in (revision - 1, revision + 1, revision ^ 0x01000000):
+        assert save(bench, wrong, bench.record(ONE))[0] == 2
+
+    assert save(bench, revision, bench.record(ONE, revision=revision + 1)) == [1]
+
+
+def test_save_with_new_deadlines_enters_the_indexes(bench):
+    """A save that changes the deadlines of a bound session moves its entries, and the indexes live as long."""
+    bench.bound(ONE)
+    longer = bench.record(ONE, revision=2, idle=2 * IDLE, absolute=2 * ABSOLUTE)
+    extra = (ONE, bench.place.digest, bench.now, bench.now + 2 * ABSOLUTE)
+
+    assert save(bench, 1, longer, 2 * IDLE, *extra, keys=(bench.u, bench.x)) == [1]
+
+    assert bench.listed() == {ONE: bench.now + 2 * ABSOLUTE}
+    assert bench.due() == {ONE: bench.now + 2 * IDLE}
+    assert min(bench.client.pttl(bench.u), bench.client.pttl(bench.x)) > 2 * ABSOLUTE - 5000
+
+
+def test_save_with_shorter_deadlines_leaves_the_life_of_the_indexes(bench):
+    """A session made shorter does not shorten the indexes that others stand in."""
+    bench.bound(ONE, TWO)
+    extra = (ONE, bench.place.digest, bench.now, bench.now + 1000)
+
+    assert save(bench, 1, bench.record(ONE, revision=2), 1000, *extra, keys=(bench.u, bench.x)) == [1]
+
+    assert bench.listed() == {ONE: bench.now + 1000, TWO: bench.now + ABSOLUTE}
+    assert min(bench.client.pttl(bench.u), bench.client.pttl(bench.x)) > ABSOLUTE - 5000
+
+
+def test_save_of_an_old_revision_leaves_the_indexes(bench):
+    """A save that meets another revision does not touch the indexes either."""
+    bench.bound(ONE)
+    before = bench.state()
+    extra = (ONE, bench.place.digest, bench.now, bench.now + 9 * ABSOLUTE)
+
+    assert save(bench, 5, bench.record(ONE, revision=6), IDLE, *extra, keys=(bench.u, bench.x))[0] == 2
+
+    assert bench.state() == before
+
+
+def revoke(bench, handle, revision=None, *, bound=True, listed=0):
+    """Run revoke."""
+    expected = b"" if revision is None else pack_revision(revision)
+    if not bound:
+        return bench.run(scripts.REVOKE, [bench.key(handle)], expected)
+    keys = [bench.key(handle), bench.u, bench.x]
+    return bench.run(scripts.REVOKE, keys, expected, handle, bench.place.digest, listed)
+
+
+def test_revoke_of_an_anonymous_session(bench, stored):
+    """Revoke deletes the record and brings it."""
+    assert revoke(bench, ONE, bound=False) == [1, stored]
+
+    assert bench.server.keys() == []
+
+
+@pytest.mark.requirement("R43")
+def test_revoke_again(bench, stored):
+    """A revoke sent twice finds nothing the second time."""
+    revoke(bench, ONE, bound=False)
+
+    assert revoke(bench, ONE, bound=False) == [0]
+
+
+def test_revoke_of_a_bound_session(bench):
+    """Revoke takes a bound session out of both indexes, and leaves the others."""
+    one, two = bench.bound(ONE, TWO)
+
+    assert revoke(bench, ONE) == [1, one.record]
+
+    assert bench.live() == set(bench.listed()) == set(bench.due()) == {two.name}
+
+
+def test_revoke_cleans_up_after_a_session_that_expired(bench):
+    """A session that has expired is not there to end, and its index entries go."""
+    bench.bound(ONE)
+    bench.client.delete(bench.key(ONE))
+
+    assert revoke(bench, ONE) == [0]
+
+    assert bench.server.keys() == []
+
+
+def test_revoke_of_another_revision(bench):
+    """A revoke that expects another revision changes nothing and brings the present record."""
+    (one,) = bench.bound(ONE)
+    before = bench.state()
+
+    assert revoke(bench, ONE, 2) == [2, one.record]
+    assert revoke(bench, ONE, 2, bound=False) == [2, one.record]
+    assert bench.state() == before
+
+    assert revoke(bench, ONE, 1) == [1, one.record]
+
+
+@pytest.mark.requirement("R23")
+def test_revoke_only_if_listed(bench):
+    """Where the subject must have the session, another's is left alone, as if there were none."""
+    (one,) = bench.bound(ONE)
+    foreign = bench.record(TWO)
+    bench.run(scripts.CREATE, [bench.key(TWO)], foreign, IDLE)
+
+    assert revoke(bench, TWO, listed=1) == [0]
+    assert bench.client.get(bench.key(TWO)) == foreign
+    assert revoke(bench, ONE, listed=1) == [1, one.record]
+    assert revoke(bench, ONE, listed=1) == [0]

@@ -1,0 +1,417 @@
+"""bind, trim, revoke_all, list, sweep: the sessions of a subject and their indexes."""
+
+import pytest
+
+from coatcheck.engine import scripts
+from tests.lua.conftest import ABSOLUTE, IDLE, name
+
+ONE, TWO, THREE, FOUR = (name(number) for number in range(1, 5))
+HOUR = 3_600_000
+
+
+# bind
+
+
+def test_bind(bench):
+    """Bind stores the record and enters it in both indexes, each with its own time."""
+    record, reply = bench.bind(ONE)
+
+    assert reply == [1, 1, b""]
+    assert bench.client.get(bench.key(ONE)) == record
+    assert bench.listed() == {ONE: bench.now + ABSOLUTE}
+    assert bench.due() == {ONE: bench.now + IDLE}
+    assert IDLE - 5000 < bench.client.pttl(bench.key(ONE)) <= IDLE
+    for index in (bench.u, bench.x):
+        assert ABSOLUTE - 5000 < bench.client.pttl(index) <= ABSOLUTE
+
+
+@pytest.mark.requirement("R43")
+@pytest.mark.parametrize("order", ["oldest", "idlest", "refuse"])
+def test_bind_again(bench, order):
+    """A bind sent twice is answered as done, and neither counts nor ends a session more than once."""
+    bench.bound(ONE)
+    record, reply = bench.bind(TWO, limit=2, order=order)
+    before = bench.state()
+
+    assert bench.bind(TWO, limit=2, order=order, record=record)[1] == reply == [1, 2, b""]
+
+    assert bench.state() == before
+
+
+def test_bind_over_another_record(bench):
+    """Bind never replaces another record: it fails and changes nothing."""
+    bench.bound(ONE)
+    before = bench.state()
+
+    with pytest.raises(Exception, match="the handle is taken"):
+        bench.bind(ONE, limit=1)
+
+    assert bench.state() == before
+
+
+def test_a_short_session_does_not_shorten_the_indexes(bench):
+    """The indexes live as long as their longest entry, in whichever order sessions come."""
+    bench.bind(ONE, absolute=30 * ABSOLUTE)
+    bench.bind(TWO, ttl=1000, idle=1000, absolute=1000)
+
+    for index in (bench.u, bench.x):
+        assert bench.client.pttl(index) > 30 * ABSOLUTE - 5000
+
+    bench.bind(THREE, absolute=60 * ABSOLUTE)
+    for index in (bench.u, bench.x):
+        assert bench.client.pttl(index) > 60 * ABSOLUTE - 5000
+
+
+@pytest.mark.requirement("R17")
+def test_bind_refused(bench):
+    """At the limit of a refusing policy nothing is written; the reply says so."""
+    bench.bound(ONE, TWO)
+    before = bench.state()
+
+    assert bench.bind(THREE, limit=2, order="refuse")[1] == [0]
+
+    assert bench.state() == before
+
+
+@pytest.mark.parametrize(("elsewhere", "reply"), [(0, [1, 2, b""]), (1, [0]), (5, [0])])
+def test_bind_counts_what_lives_elsewhere(bench, elsewhere, reply):
+    """Sessions counted under other keys count toward a refusing limit."""
+    bench.bound(ONE)
+
+    assert bench.bind(TWO, limit=2, order="refuse", elsewhere=elsewhere)[1] == reply
+
+
+@pytest.mark.requirement("R24")
+def test_the_dead_do_not_count(bench):
+    """Sessions that have expired make room under the limit, and leave the indexes."""
+    bench.bound(ONE, TWO)
+    bench.client.delete(bench.key(ONE))
+
+    assert bench.bind(THREE, limit=2, order="refuse")[1] == [1, 2, b""]
+
+    assert bench.live() == set(bench.listed()) == set(bench.due()) == {TWO, THREE}
+
+
+@pytest.mark.requirement("R17")
+def test_bind_evicts_the_oldest(bench):
+    """The sessions created first end, however long they may live and however lately they were used."""
+    bench.bind(ONE, created=-3 * HOUR, seen=-1, absolute=90 * HOUR)
+    bench.bind(TWO, created=-5 * HOUR, seen=-10, absolute=50 * HOUR)
+    bench.bind(THREE, created=-1 * HOUR, seen=-HOUR)
+
+    assert bench.bind(FOUR, limit=2)[1] == [1, 2, b"", TWO.encode(), ONE.encode()]
+
+    assert bench.live() == set(bench.listed()) == set(bench.due()) == {THREE, FOUR}
+
+
+@pytest.mark.requirement("R17")
+def test_bind_evicts_the_idlest_by_the_last_save(bench):
+    """The sessions whose last save lies furthest back end, where no touch came after it."""
+    bench.bind(ONE, created=-50_000, seen=-10_000, ttl=IDLE - 10_000)
+    bench.bind(TWO, created=-90_000, seen=-5_000, ttl=IDLE - 5_000)
+    bench.bind(THREE, created=-20_000, seen=-20_000, ttl=IDLE - 20_000)
+
+    assert bench.bind(FOUR, limit=3, order="idlest")[1] == [1, 3, b"", THREE.encode()]
+
+
+@pytest.mark.requirement("R17")
+def test_bind_evicts_the_idlest_by_the_last_touch(bench):
+    """A touch, which only extends the record's life, counts as use."""
+    bench.bind(ONE, created=-900_000, ttl=IDLE - 900_000)
+    bench.bind(TWO, created=-600_000, ttl=IDLE - 600_000)
+    bench.client.pexpire(bench.key(ONE), IDLE)
+
+    assert bench.bind(THREE, limit=2, order="idlest")[1] == [1, 2, b"", TWO.encode()]
+
+
+def test_evictions_among_equals_are_by_handle(bench):
+    """Sessions of the same moment end in the order of their handles, so that a retry would choose the same."""
+    bench.bound(THREE, ONE, TWO)
+
+    assert bench.bind(FOUR, limit=2)[1] == [1, 2, b"", ONE.encode(), TWO.encode()]
+
+
+def test_a_limit_lowered_far(bench):
+    """A limit brought down to one ends however many sessions there are: the reply has room for all of them."""
+    pipeline = bench.client.pipeline(transaction=False)
+    record = bench.record(ONE)
+    for number in range(9000):
+        pipeline.set(bench.key(name(number)), record, px=IDLE)
+    pipeline.zadd(bench.u, {name(number): bench.now + ABSOLUTE for number in range(9000)})
+    pipeline.pexpire(bench.u, ABSOLUTE)
+    pipeline.execute()
+
+    _, reply = bench.bind(name(9999), limit=1)
+
+    assert reply[:3] == [1, 1, b""]
+    assert len(reply) == 3 + 9000
+    assert bench.live() == {name(9999)}
+
+
+def test_bind_in_place_of_another(bench):
+    """Bind takes the place of the subject's own session: the reply brings it, and it is gone from everywhere."""
+    (one,) = bench.bound(ONE)
+
+    _, reply = bench.bind(TWO, replacing=ONE)
+
+    assert reply == [1, 1, one.record]
+    assert bench.live() == set(bench.listed()) == set(bench.due()) == {TWO}
+
+
+@pytest.mark.requirement("R28")
+@pytest.mark.parametrize("order", ["oldest", "idlest", "refuse"])
+def test_bind_in_place_of_another_at_the_limit(bench, order):
+    """What is replaced does not count: at the limit no third session ends, and none is refused."""
+    one, two = bench.bound(ONE, TWO)
+
+    _, reply = bench.bind(THREE, limit=2, order=order, replacing=ONE)
+
+    assert reply == [1, 2, one.record]
+    assert bench.live() == set(bench.listed()) == {two.name, THREE}
+
+
+@pytest.mark.requirement("R20")
+@pytest.mark.parametrize("limit", [0, 1])
+def test_bind_in_place_of_what_has_ended(bench, limit):
+    """Bind in place of a session that has ended writes nothing: a sign-out is not undone."""
+    bench.bound(ONE, TWO)
+    bench.client.delete(bench.key(ONE))
+    before = bench.state()
+
+    assert bench.bind(THREE, limit=limit, replacing=ONE)[1] == [2]
+
+    assert bench.state() == before
+
+
+def test_bind_in_place_of_another_refused(bench):
+    """Where the limit refuses, what was to be replaced lives on."""
+    bench.bound(ONE, TWO, THREE)
+    before = bench.state()
+
+    assert bench.bind(FOUR, limit=2, order="refuse", replacing=ONE)[1] == [0]
+
+    assert bench.state() == before
+
+
+# trim
+
+
+def trim(bench, allowed, order="oldest"):
+    """Run trim."""
+    keys = [bench.u, bench.x]
+    return bench.run(scripts.TRIM, keys, allowed, order, bench.now, bench.stem, bench.place.digest)
+
+
+def test_trim_counts(bench):
+    """Trim without a limit counts the live sessions and drops the dead from both indexes."""
+    bench.bound(ONE, TWO, THREE)
+    bench.client.delete(bench.key(TWO))
+
+    assert trim(bench, -1) == [2]
+
+    assert set(bench.listed()) == set(bench.due()) == {ONE, THREE}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "ended"), [(3, []), (2, [TWO]), (1, [TWO, THREE]), (0, [TWO, THREE, ONE])]
+)  # fmt: skip
+def test_trim_ends_the_oldest(bench, allowed, ended):
+    """Trim ends the oldest sessions until the allowed number is left, and says which."""
+    bench.bind(ONE, created=-1000)
+    bench.bind(TWO, created=-3000)
+    bench.bind(THREE, created=-2000)
+
+    assert trim(bench, allowed) == [3 - len(ended), *(handle.encode() for handle in ended)]
+
+    assert bench.live() == set(bench.listed()) == set(bench.due()) == {ONE, TWO, THREE} - set(ended)
+    assert trim(bench, allowed) == [3 - len(ended)]
+
+
+def test_trim_ends_the_idlest(bench):
+    """Trim ends the sessions that were used least lately."""
+    bench.bind(ONE, created=-900_000, ttl=IDLE)
+    bench.bind(TWO, created=-600_000, ttl=IDLE - 600_000)
+
+    assert trim(bench, 1, "idlest") == [1, TWO.encode()]
+
+
+def test_trim_of_nobody(bench):
+    """A subject without sessions has none to end."""
+    assert trim(bench, 0) == [0]
+    assert bench.server.keys() == []
+
+
+# revoke_all
+
+
+def revoke_all(bench, keep="", at_most=1000):
+    """Run revoke_all."""
+    return bench.run(scripts.REVOKE_ALL, [bench.u, bench.x], bench.stem, bench.place.digest, keep, at_most)
+
+
+def test_revoke_all(bench):
+    """All sessions of the subject end, and nothing of them is left."""
+    bench.bound(ONE, TWO, THREE)
+
+    assert revoke_all(bench) == [3, 0]
+
+    assert bench.server.keys() == []
+    assert revoke_all(bench) == [0, 0]
+
+
+@pytest.mark.parametrize("keep", [ONE, TWO, THREE])
+def test_revoke_all_but_one(bench, keep):
+    """The session to keep stays in the store and in both indexes, wherever it stands among them."""
+    bench.bound(ONE, TWO, THREE)
+
+    assert revoke_all(bench, keep) == [2, 0]
+
+    assert bench.live() == set(bench.listed()) == set(bench.due()) == {keep}
+
+
+def test_revoke_all_keeping_a_stranger(bench):
+    """A session to keep that is not the subject's is nothing to it."""
+    bench.bound(ONE, TWO)
+
+    assert revoke_all(bench, FOUR) == [2, 0]
+
+
+def test_revoke_all_does_not_count_the_dead(bench):
+    """Sessions that had expired are dropped from the indexes and not counted as ended."""
+    bench.bound(ONE, TWO)
+    bench.client.delete(bench.key(ONE))
+
+    assert revoke_all(bench) == [1, 0]
+
+    assert bench.server.keys() == []
+
+
+@pytest.mark.parametrize("keep", ["", name(0), name(3), name(9)])
+@pytest.mark.parametrize("at_most", [1, 2, 3, 9, 10, 11])
+def test_revoke_all_in_batches(bench, keep, at_most):
+    """At most the given number end at a time, and the reply says how many are left to end, down to none."""
+    bench.bound(*map(name, range(10)))
+    to_end, replies = 9 if keep else 10, []
+    left = to_end
+    while left:
+        ended, left = revoke_all(bench, keep, at_most)
+        replies.append(ended)
+        assert left == to_end - sum(replies)
+        assert 1 <= ended <= at_most
+
+    assert sum(replies) == to_end
+    assert bench.live() == ({keep} if keep else set())
+
+
+# list
+
+
+def pages(bench, size):
+    """List the subject's sessions a page at a time: handles looked at on each, and what they hold."""
+    start, looked_at, counts, found = 0, size, [], []
+    while looked_at == size:
+        looked_at, *rest = bench.run(scripts.LIST, [bench.u], bench.stem, start, size)
+        start += looked_at
+        counts.append(looked_at)
+        found += zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+    return counts, found
+
+
+@pytest.mark.parametrize(("size", "counts"), [(10, [5]), (5, [5, 0]), (2, [2, 2, 1]), (1, [1, 1, 1, 1, 1, 0])])
+def test_list(bench, size, counts):
+    """Pages of any size give each session once, with its record and remaining time."""
+    sessions = bench.bound(*map(name, range(5)))
+
+    looked_at, found = pages(bench, size)
+
+    assert looked_at == counts
+    assert [(handle.decode(), record) for handle, record, _ in found] == [(s.name, s.record) for s in sessions]
+    assert all(IDLE - 5000 < ttl <= IDLE for _, _, ttl in found)
+
+
+def test_list_leaves_out_the_dead_and_changes_nothing(bench):
+    """Sessions that have ended are counted as looked at and left out; listing writes nothing."""
+    bench.bound(ONE, TWO, THREE)
+    bench.client.delete(bench.key(TWO))
+    before = bench.state()
+
+    looked_at, found = pages(bench, 2)
+
+    assert looked_at == [2, 1]
+    assert [handle.decode() for handle, _, _ in found] == [ONE, THREE]
+    assert bench.state() == before
+
+
+def test_list_of_nobody(bench):
+    """A subject without sessions has an empty list."""
+    assert pages(bench, 10) == ([0], [])
+
+
+# sweep
+
+
+def sweep(bench, now=None, at_most=100):
+    """Run sweep at a moment."""
+    moment = bench.now if now is None else now
+    return bench.run(scripts.SWEEP, [bench.x], moment, bench.stem, bench.subjects, at_most)
+
+
+@pytest.mark.requirement("R24")
+def test_sweep_settles_what_has_ended_exactly_once(bench):
+    """A session that has ended leaves both indexes at the first sweep after it is due, and is told once."""
+    bench.bound(ONE, TWO)
+    bench.client.delete(bench.key(ONE))
+
+    assert sweep(bench) == [0]
+    assert sorted(sweep(bench, bench.now + IDLE)[1:]) == [ONE.encode()]
+    assert sweep(bench, bench.now + IDLE) in ([0], [1])
+
+    assert set(bench.listed()) == set(bench.due()) == {TWO}
+
+
+def test_sweep_puts_off_what_was_touched(bench):
+    """A session that lives on when it is due is looked at again when its life is over, as of then."""
+    bench.bound(ONE)
+    bench.client.pexpire(bench.key(ONE), 2 * IDLE)
+    due = bench.now + IDLE
+
+    assert sweep(bench, due) == [1]
+
+    assert due + 2 * IDLE - 5000 < bench.due()[ONE] <= due + 2 * IDLE
+    assert bench.listed() == {ONE: bench.now + ABSOLUTE}
+    assert sweep(bench, due) == [0]
+
+
+def test_sweep_in_batches(bench):
+    """At most the given number of entries is looked at; the number says whether more may be due."""
+    bench.bound(*map(name, range(5)))
+    bench.client.delete(*(bench.key(name(number)) for number in range(5)))
+    due = bench.now + IDLE
+
+    replies = [sweep(bench, due, 2) for _ in range(4)]
+
+    assert [reply[0] for reply in replies] == [2, 2, 1, 0]
+    assert [len(reply) - 1 for reply in replies] == [2, 2, 1, 0]
+    assert bench.server.keys() == []
+
+
+def test_sweep_knows_whose_session_it_was(bench):
+    """Sessions of several subjects of a partition leave each their own subject's index."""
+    bench.bound(ONE)
+    mine, place = bench.u, bench.place
+    bench.u, bench.place = bench.subjects + "subject-digest-2", type(place)(place.partition, "subject-digest-2")
+    bench.bound(TWO, THREE)
+    bench.client.delete(bench.key(ONE), bench.key(TWO))
+
+    looked_at, *ended = sweep(bench, bench.now + IDLE)
+
+    assert looked_at == 3
+    assert sorted(ended) == [ONE.encode(), TWO.encode()]
+    assert bench.client.exists(mine) == 0
+    assert set(bench.listed()) == {THREE}
+
+
+def test_sweep_of_nothing(bench):
+    """A partition without bound sessions has nothing to settle."""
+    assert sweep(bench) == [0]
+    assert bench.server.keys() == []
