@@ -56,6 +56,13 @@ build: env ## Build the wheel and the source distribution into dist/
 	rm -rf dist
 	$(PYTHON_BIN) -m hatchling build
 
+.PHONY: field
+field: env ## Measure other session libraries in the same trials (ARGS="Flask" for some of them)
+	@for lock in bench/field/locks/*.txt; do \
+	  tools/setup .venv-field-$$(basename $$lock .txt) $$lock --no-project || exit 1; \
+	done
+	$(PYTHON_BIN) -m bench.field.trials $(ARGS)
+
 .PHONY: format
 format: env ## Format the code and mend what ruff can mend
 	$(PYTHON_BIN) -m ruff format .
