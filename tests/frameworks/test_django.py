@@ -428,6 +428,37 @@ def test_expiry_of_stored(store):
     assert timedelta(minutes=59) < left <= timedelta(hours=1, seconds=1)
 
 
+@pytest.mark.requirement("R39")
+@pytest.mark.parametrize("expiry", [0, 300, timedelta(hours=1)])
+def test_expiry_written_once(open_store, store, server, expiry):
+    """A session with an expiry of its own is not written again by who only reads it."""
+    store.set_expiry(expiry)
+    store.set("a", 1)
+    store.save()
+    later = open_store(store.session_key)
+
+    with server.commands() as commands:
+        later.get("a")
+        later.save()
+
+    assert [command.partition(" ")[0] for command in commands if command != "TIME"] == ["GET"]
+
+
+def test_expiry_and_timeouts(open_store, store):
+    """Timeouts that are set by hand after an expiry stand."""
+    store.set_expiry(300)
+    store.set("a", 1)
+    store.save()
+    store.load().set_timeouts(idle=timedelta(minutes=20))
+    store.save()
+
+    later = open_store(store.session_key)
+    later.set("b", 2)
+    later.save()
+
+    assert later.load().idle_timeout == timedelta(minutes=20)
+
+
 @pytest.mark.parametrize("expiry", [-1, timedelta(seconds=-1), datetime(2020, 1, 1, tzinfo=UTC)])
 def test_expiry_in_the_past(saved, server, expiry):
     """An expiry that has passed ends the session."""

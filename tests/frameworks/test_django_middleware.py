@@ -123,6 +123,31 @@ def test_explicit_save(project):
     assert response.cookies["__Host-sessionid"].value == response.content.decode()
 
 
+@pytest.mark.parametrize("store", ["create", "save"])
+def test_key_for_a_stranger(project, store):
+    """A view that wants a key for a visitor without a session creates one, and the cookie carries it."""
+
+    def view(request):
+        if not request.session.session_key:
+            getattr(request.session, store)()
+        return HttpResponse(request.session.session_key)
+
+    first = answer(view)
+    cookie = first.cookies["__Host-sessionid"].value
+    second = answer(view, cookie=f"__Host-sessionid={cookie}")
+
+    assert first.content.decode() == second.content.decode() == cookie
+    assert lines(second) == []
+
+
+def test_cookie_object(project):
+    """Code that looks at response.cookies finds what is sent."""
+    morsel = answer(put).cookies["__Host-sessionid"]
+
+    assert [morsel[name] for name in ("path", "samesite", "httponly", "secure")] == ["/", "Lax", True, True]
+    assert int(morsel["max-age"]) in {1209599, 1209600}
+
+
 def test_cookie_of_error(project):
     """A session that the view saved before it failed is not lost with its cookie; an unsaved change is."""
 

@@ -10,7 +10,8 @@ each other's changes, and changes inside nested values are seen: `modified` need
 
 `request.session.session` (``await request.session.asession()``) is the full `coatcheck.Session`, a mapping with
 rotate(), increment() and the handle; `sessions()` and `async_sessions()` give what lists and ends them (list_for,
-revoke_all). In an asynchronous view, what has to load the session first refuses to block the event loop.
+revoke_all). In an asynchronous view, what has to load the session first refuses to block the event loop. What a
+streaming response needs of the session, the view reads before it answers.
 
 Signing in and out:
 
@@ -26,7 +27,8 @@ Signing in and out:
 - URL: of the store; by default COATCHECK_URL in the environment, or the embedded store.
 - KEYS: that seal what is stored; by default COATCHECK_KEYS, or else made from SECRET_KEY and SECRET_KEY_FALLBACKS.
 - PREFIX: what key names begin with. OPTIONS: further arguments of `coatcheck.Sessions`.
-- POLICY: a SessionPolicy. Without a subject_attribute it gets Django's, ``_auth_user_id``.
+- POLICY: a SessionPolicy. Without a subject_attribute it gets Django's, ``_auth_user_id``; a project that names its own
+  sets that attribute itself when it signs somebody in.
 - COOKIE: a CookiePolicy.
 - FAILURE_VIEW: a function (request, error), or its dotted path, that answers where the store cannot be reached (else
   503), a sign-in is over the limit (403) or a strict session met a conflict (409). None from it means: as usual.

@@ -28,6 +28,7 @@ FailureView = Callable[[HttpRequest, SessionError], HttpResponse | None]
 _NAMES: Final = frozenset({"URL", "KEYS", "PREFIX", "OPTIONS", "POLICY", "COOKIE", "FAILURE_VIEW"})
 _WATCHED: Final = frozenset({"COATCHECK", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "DEBUG"})
 _SLIDING_ENDS: Final = timedelta(days=30)
+_retired: Final[list[AsyncSessions]] = []  # their connections close with the loops that opened them
 _BLOCKS: Final = (
     "the session is not loaded yet, and loading it here would block the event loop: use the a-methods "
     "(await request.session.aget(...)), or load it first with await request.session.asession()"
@@ -124,4 +125,5 @@ def _forget(*, setting: str, **_: object) -> None:
     if setting in _WATCHED or setting.startswith("SESSION_"):
         if configuration.cache_info().currsize:
             configuration().sessions.close()
+            _retired.append(configuration().async_sessions)
         configuration.cache_clear()

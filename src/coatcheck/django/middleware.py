@@ -1,7 +1,7 @@
 """SessionMiddleware: Django's, with the cookie and the answers of coatcheck's exchange."""
 
 from collections.abc import Container
-from http.cookies import Morsel, SimpleCookie
+from http.cookies import Morsel
 from typing import Any
 
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoMiddleware
@@ -77,9 +77,12 @@ class _Line(Morsel[str]):
 
     def __init__(self, line: str) -> None:
         super().__init__()
-        ((name, morsel),) = SimpleCookie(line).items()
-        self.update(morsel)
-        self.set(name, morsel.value, morsel.coded_value)
+        pair, *attributes = line.split("; ")
+        name, _, value = pair.partition("=")
+        self.set(name, value, value)
+        for attribute in attributes:
+            name, _, value = attribute.partition("=")
+            self[name] = value or True  # HttpOnly and Secure are flags
         self.line = line
 
     def OutputString(self, attrs: Container[str] | None = None) -> str:  # noqa: ARG002, N802  Python's signature

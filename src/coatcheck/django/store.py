@@ -5,7 +5,6 @@ itself, which notes every change; the coroutines below are run on the event loop
 """
 
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY
@@ -232,8 +231,7 @@ class SessionStore(SessionBase):
                 renews = True
             renews = renews or self._signs_in
         goes_on = subject == session.subject and not renews
-        created_at = session.created_at if goes_on else None
-        apply_expiry(session, sessions.policy, created_at or datetime.now(UTC))
+        apply_expiry(session, sessions.policy, session.created_at if goes_on else None)
         self._signs_in = False
         if renews and not session.ended and subject is not None:
             await sessions.bind(session, subject)
