@@ -93,6 +93,20 @@ def test_nested_changes_merge(sessions, stored, pair):
 
 
 @pytest.mark.requirement("R38")
+def test_putting_back_what_was_read_merges(sessions, stored, pair):
+    """To read a dict, change it and assign it again loses nothing that another request put into it."""
+    for session, name in zip(pair, ("pen", "cup"), strict=True):
+        cart = session["d"]
+        cart[name] = 1
+        session["d"] = cart
+
+    for session in pair:
+        sessions.save(session)
+
+    assert sessions.load(stored.identifier)["d"] == {"x": 1, "deep": {"y": [1]}, "pen": 1, "cup": 1}
+
+
+@pytest.mark.requirement("R38")
 def test_increments_add_up(sessions, stored, at_once):
     """Of 64 increments made at the same time none is lost."""
     copies = [sessions.load(stored.identifier) for _ in range(64)]

@@ -42,10 +42,16 @@ class Attributes(MutableMapping[str, Any]):
         return value
 
     def __setitem__(self, name: str, value: Any) -> None:
-        """Set attribute *name*. Raises TypeError or ValueError for what a session cannot hold."""
+        """Set attribute *name*. Raises TypeError or ValueError for what a session cannot hold.
+
+        To put back the very object that was read counts as a change inside it, not as a new value.
+        """
         if not isinstance(name, str):
             raise TypeError(f"the name of an attribute must be a str, not {type(name).__name__}")
         self.accessed = True
+        if name in self._baseline and self._values[name] is value:
+            encode(value, name)  # refuses here what cannot be kept; the delta compares it with what was read
+            return
         unchanged = self._put(name, value) and name not in self._operations and not self._cleared
         if not unchanged:
             self._operations[name] = [Set((name,), self._current[name])]
