@@ -110,6 +110,14 @@ def test_headers(project):
     assert response.headers["Cache-Control"] == "private, no-store"
 
 
+@pytest.mark.requirement("R8")
+def test_headers_of_handle(project):
+    """A response that only asked for the handle varies by cookie too."""
+    response = answer(lambda request: HttpResponse(str(request.session.session.handle)))
+
+    assert response.headers["Vary"] == "Cookie"
+
+
 def test_explicit_save(project):
     """A view that saves the session itself gets the same cookie."""
 
@@ -161,12 +169,21 @@ def test_cookie_of_error(project):
 
 
 @pytest.mark.requirement("R20")
-def test_late_request(project, server):
-    """A request that ends after the session has ended is answered, stores nothing and leaves the cookie alone."""
-    cookie = answer(put).cookies["__Host-sessionid"].value
+@pytest.mark.parametrize("name", ["b", "_auth_user_id", "_auth_user_hash"])
+def test_late_request(project, ada, server, name):
+    """A request that ends after the session has ended is answered, stores nothing and leaves the cookie alone.
+
+    So is one that signs the same user in again, or changes the password.
+    """
+
+    def sign_in(request):
+        request.session.update({"_auth_user_id": str(ada.pk), "_auth_user_hash": "first"})
+        return HttpResponse()
+
+    cookie = answer(sign_in).cookies["__Host-sessionid"].value
 
     def view(request):
-        request.session["b"] = 2
+        request.session[name] = str(ada.pk)
         sessions().revoke(SessionStore(cookie).session)
         return HttpResponse("done")
 
@@ -252,6 +269,16 @@ def test_outage_handled_by_view(project):
 
     assert (response.status_code, response.content, lines(response)) == (200, b"closed", [])
     assert response.headers["Cache-Control"] == "private, no-store"
+
+
+def test_other_failure_in_outage(project, ada):
+    """A view that handles the outage, and fails of something else, is a 500 like any other."""
+    client = Client(raise_request_exception=False)
+    client.force_login(ada)
+    with override_settings(COATCHECK={**project, **NOWHERE}):
+        response = client.get("/stumble")
+
+    assert response.status_code == 500
 
 
 @pytest.mark.parametrize("view", [teapot_view, "tests.frameworks.test_django_middleware.teapot_view"])

@@ -2,6 +2,8 @@
 
 # ruff: noqa: D103  a handler's route and name say what it does
 
+from contextlib import suppress
+
 from django.contrib import admin, messages
 from django.contrib.auth import (
     aauthenticate,
@@ -15,6 +17,8 @@ from django.contrib.auth import (
 )
 from django.http import HttpResponse, JsonResponse
 from django.urls import path
+
+from coatcheck import StoreUnavailable
 
 
 def sign_in(request):
@@ -89,7 +93,14 @@ def hear(request):
     return JsonResponse({"said": [str(message) for message in messages.get_messages(request)]})
 
 
+def stumble(request):
+    with suppress(StoreUnavailable):
+        request.session.get("a")
+    raise RuntimeError("something else")
+
+
 urlpatterns = [
+    path("stumble", stumble),
     path("admin/", admin.site.urls),
     path("say", say),
     path("hear", hear),
