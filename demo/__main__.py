@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from demo.front import Front
 from demo.servers import Fleet, StartFailed
 
 PORT: Final = 8000
+INTERRUPTED: Final = 130  # as shells have it
 
 
 def main() -> int:
@@ -35,8 +37,10 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="coatcheck-") as run:
             if chosen.check:
-                return asyncio.run(check(chosen.folder or Path(run, "data"), Path(run), chosen.port or 0))
-            return asyncio.run(_until_interrupted(_serve(chosen.folder or _folder(), Path(run), chosen.port)))
+                work = check(chosen.folder or Path(run, "data"), Path(run), chosen.port or 0)
+            else:
+                work = _serve(chosen.folder or _folder(), Path(run), chosen.port)
+            return asyncio.run(_until_interrupted(work))
     except (SessionError, StartFailed) as error:
         print(f"\n  {error}", file=sys.stderr)
     except OSError as error:
@@ -44,9 +48,9 @@ def main() -> int:
     return 1
 
 
-async def _serve(folder: Path, run: Path, port: int | None) -> None:
-    """Run the demo until it is cancelled."""
-    print("\n  coatcheck: one session, three frameworks\n", flush=True)
+async def _serve(folder: Path, run: Path, port: int | None) -> int:
+    """Run the demo until it is cancelled; return the exit status."""
+    print("\n  coatcheck: one session, three frameworks\n")
     print("  Starting Valkey, FastAPI, Flask and Django ...", end=" ", flush=True)
     began = time.monotonic()
     async with Fleet(folder, run) as fleet, await _front(fleet, port) as front:
@@ -56,9 +60,10 @@ async def _serve(folder: Path, run: Path, port: int | None) -> None:
         print("  Ctrl-C ends everything.\n", flush=True)
         try:
             await asyncio.Event().wait()
-        finally:
+        except asyncio.CancelledError:
             print("\n  Ending ...", end=" ", flush=True)
     print("nothing is left running.\n", flush=True)
+    return 0
 
 
 async def _front(fleet: Fleet, port: int | None) -> Front:
@@ -71,21 +76,22 @@ async def _front(fleet: Fleet, port: int | None) -> Front:
     return Front(fleet)
 
 
-async def _until_interrupted(work: "asyncio.coroutines.Coroutine[object, object, None]") -> int:
+async def _until_interrupted(work: Coroutine[object, object, int]) -> int:
     """Run *work* until it ends, or Ctrl-C or the end of the terminal cancels it; a second Ctrl-C changes nothing."""
-    task, loop, is_interrupted = asyncio.ensure_future(work), asyncio.get_running_loop(), False
+    task = asyncio.ensure_future(work)
+    is_interrupted = asyncio.Event()
 
     def interrupt() -> None:
-        nonlocal is_interrupted
-        if not is_interrupted:
-            is_interrupted = True
+        if not is_interrupted.is_set():
+            is_interrupted.set()
             task.cancel()
 
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(each, interrupt)
-    with suppress(asyncio.CancelledError):
-        await task
-    return 0
+        asyncio.get_running_loop().add_signal_handler(each, interrupt)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return INTERRUPTED
 
 
 def _folder() -> Path:

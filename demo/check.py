@@ -18,6 +18,7 @@ from demo.shop import POLICY
 
 FRAMEWORKS: Final = ("FastAPI", "Flask", "Django")
 MANY: Final = 30
+MOST_SHOWN: Final = 300
 PATIENCE_SECONDS: Final = 12.0
 COOKIE: Final = "coatcheck-demo"
 FIREFOX: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -31,7 +32,7 @@ class Wrong(Exception):
 def expect(what_holds: object, found: object) -> None:
     """Raise Wrong, with what was found, unless the first holds."""
     if not what_holds:
-        raise Wrong(f"found {found}")
+        raise Wrong(f"found {found}"[:MOST_SHOWN])
 
 
 class Browser:
@@ -150,6 +151,7 @@ async def travels(story: Story) -> None:
     await story.desk.do("/api/cart", item="scarf", by=1)
     states = [await story.desk.state() for _ in FRAMEWORKS]
     expect({state["server"]["framework"] for state in states} == set(FRAMEWORKS), [state["server"] for state in states])
+    expect(all(state["session"] for state in states), "no session")
     seen = {(state["session"]["handle"], state["session"]["absolute_deadline"], state["total"]) for state in states}
     expect(len(seen) == 1, seen)
 
@@ -285,6 +287,7 @@ async def sign_out(story: Story) -> None:
 
 async def sign_out_everywhere(story: Story) -> None:
     await story.phone.do("/api/sign-in", user="Ada")
+    expect((await story.desk.state())["user"] == "Ada", "the desk signed out already")
     identifiers = (story.desk.identifier, story.phone.identifier)
     await story.desk.do("/api/sign-out-everywhere")
     for identifier in identifiers:

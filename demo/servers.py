@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -192,13 +191,12 @@ class Fleet:
         await asyncio.gather(*(server.stop() for server in self.servers))
         await self.store.stop()
 
-    def turn(self) -> Iterator[Server]:
-        """Go through the servers once, each time from the next one on, without those that are down."""
-        first, self._turn = self._turn, (self._turn + 1) % len(self.servers)
-        for place in range(len(self.servers)):
-            server = self.servers[(first + place) % len(self.servers)]
-            if server.is_ready:
-                yield server
+    def turn(self) -> list[Server]:
+        """List the servers that run, each time beginning with another one."""
+        ready = [server for server in self.servers if server.is_ready]
+        self._turn += 1
+        first = self._turn % len(ready) if ready else 0
+        return ready[first:] + ready[:first]
 
     def named(self, framework: str) -> Server | None:
         """Find the server of *framework*."""

@@ -5,6 +5,7 @@ const STRIP = 12;
 const WATCH_MS = 2000;
 const ASK_MS = 1000;
 const NOTICE_MS = 4000;
+const AFTER_END_MS = 500;
 
 const byId = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -134,18 +135,15 @@ function renderWho() {
     : session ? "with a session, but nobody knows your name" : "without a session: nothing is stored, no cookie is set";
   show("handle", session?.handle ?? "none yet");
   show("fingerprint", session?.fingerprint ?? "–");
-  const rotate = button("Rotate the identifier", "rotate", () => act("/api/rotate", {}, "gave the session a new identifier; the handle stays"));
-  rotate.disabled = !session;
+  byId("rotate").disabled = !session;
   const choices = user
     ? [
-        button("Sign out", "out", () => act("/api/sign-out", {}, "signed you out"), "main"),
+        button("Sign out", "out", () => act("/api/sign-out", {}, "signed you out")),
         button("Sign out everywhere", "everywhere", () => act("/api/sign-out-everywhere", {}, "ended all your sessions")),
-        rotate,
       ]
-    : [
-        ...state.users.map((name) => button(`Sign in as ${name}`, name, () => act("/api/sign-in", { user: name }, `signed you in as ${name}, with a new identifier`), "main")),
-        rotate,
-      ];
+    : state.users.map((name) =>
+        button(`Sign in as ${name}`, name, () => act("/api/sign-in", { user: name }, `signed you in as ${name}, with a new identifier`), "main"),
+      );
   fill("who-buttons", ...choices);
 }
 
@@ -156,7 +154,7 @@ function renderCart() {
     less.ariaLabel = `One ${name.toLowerCase()} less`;
     more.ariaLabel = `One ${name.toLowerCase()} more`;
     less.disabled = count === 0;
-    return element("li", {}, element("span", { className: "grow", textContent: name }, element("span", { className: "sub", textContent: price })), less, element("span", { className: "count", textContent: count }), more);
+    return element("li", {}, element("span", { className: "grow" }, `${name} `, element("span", { className: "price", textContent: price })), less, element("span", { className: "count", textContent: count }), more);
   });
   fill("cart", ...rows);
   byId("total").textContent = state.total;
@@ -203,7 +201,7 @@ function drawServers({ servers, store }) {
       {},
       element("span", { className: `badge ${status === "running" ? framework : ""}`, textContent: framework }),
       status === "running"
-        ? element("span", { className: "sub grow", textContent: `${program} ${pid}, ${answered} answers` })
+        ? element("span", { className: "sub grow", textContent: `${program} ${pid}, ${answered} answer${answered === 1 ? "" : "s"}` })
         : element("span", { className: "sub grow alarm", textContent: status === "down" ? "killed" : "starting…" }),
       status === "down"
         ? button("Restart", framework, () => command("/front/restart", framework, `${framework} starts again`), "main")
@@ -215,7 +213,7 @@ function drawServers({ servers, store }) {
       "li",
       {},
       element("span", { className: "badge", textContent: "Store" }),
-      element("span", { className: "sub grow", textContent: store.pid ? `Valkey ${store.pid}, restarts by itself` : "restarting…" }),
+      element("span", { className: "sub grow", textContent: store.pid ? `Valkey ${store.pid}, comes back` : "restarting…" }),
       button("Kill", "store", () => command("/front/kill", "store", "The store was killed, and comes back with its data"), "danger"),
     ),
   );
@@ -249,30 +247,33 @@ function idleDeadline() {
 }
 
 function countDown(id, until, timeout) {
-  const left = until === null ? null : Math.max(0, Math.round((until - serverNow()) / 1000));
-  byId(id).textContent = left === null ? "–" : `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
-  byId(`${id}-bar`).value = left === null ? 0 : left / timeout;
-  byId(id).closest(".deadline").classList.toggle("soon", left !== null && left < timeout / 5);
-  return left;
+  const left = until === null ? 0 : Math.max(0, Math.ceil((until - serverNow()) / 1000));
+  byId(id).textContent = until === null ? "–" : `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
+  byId(`${id}-bar`).value = until === null ? 0 : left / timeout;
+  const deadline = byId(id).closest(".deadline");
+  deadline.classList.toggle("none", until === null);
+  deadline.classList.toggle("soon", until !== null && left < timeout / 5);
 }
 
 function tick() {
   const session = state?.session;
-  const left = session
-    ? [
-        countDown("idle", idleDeadline(), session.idle_timeout),
-        countDown("absolute", Date.parse(session.absolute_deadline), session.absolute_timeout),
-      ]
-    : [countDown("idle", null), countDown("absolute", null)];
-  if (left.includes(0) && !isAskingAfterEnd) {
+  const [idle, absolute] = session ? [idleDeadline(), Date.parse(session.absolute_deadline)] : [null, null];
+  countDown("idle", idle, session?.idle_timeout);
+  countDown("absolute", absolute, session?.absolute_timeout);
+  // Ask once it is over, not before: a question in time would keep the session alive.
+  if (session && serverNow() > idle + AFTER_END_MS && !isAskingAfterEnd) {
     isAskingAfterEnd = true;
-    refresh().finally(() => setTimeout(() => { isAskingAfterEnd = false; }, ASK_MS));
+    refresh().finally(() => {
+      isAskingAfterEnd = false;
+      if (state && !state.session) notify("The session has ended by itself");
+    });
   }
 }
 
 // Beginning
 
 byId("ask").onclick = refresh;
+byId("rotate").onclick = () => act("/api/rotate", {}, "gave the session a new identifier, and the old one a few seconds");
 byId("thirty").onclick = addThirty;
 byId("end-others").onclick = () => act("/api/devices/end-others", {}, "ended all your other sessions");
 setInterval(tick, 250);
@@ -280,7 +281,8 @@ setInterval(() => { if (!document.hidden) renderServers(); }, WATCH_MS);
 setInterval(() => { if (!document.hidden && byId("keep-asking").checked) refresh(); }, ASK_MS);
 
 renderServers();
-for (let times = 0; times < 3; times += 1) {
+// Until all three have been seen: the files of the page take their turns too.
+for (let times = 0; times < 6 && new Set(answers.map((server) => server.framework)).size < 3; times += 1) {
   await refresh();
   await pause(200);
 }
