@@ -1,0 +1,271 @@
+"""Makes docs/vectors/*.json with the library: `python -m tests.model.make_vectors` from the project's folder.
+
+Run it when the format gets a new version, never to make a failing test pass: what is stored stays readable.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from decimal import Decimal
+from pathlib import Path
+from unittest.mock import patch
+from uuid import UUID
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from markupsafe import Markup
+
+from coatcheck import Keyring
+from coatcheck.engine.keys import Keys
+from coatcheck.model import record as record_module
+from coatcheck.model.codec import encode
+from coatcheck.model.keyring import binding, expand
+from coatcheck.model.partition import SLOT_DISTANCE, TAGS
+from coatcheck.model.record import Header, Payload, Records
+from coatcheck.model.ticket import Handle, Ticket
+from tests.model import plain_reader
+
+FOLDER = Path(__file__).parents[2] / "docs" / "vectors"
+
+KEY = "cck_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+OTHER_KEY = "cck_Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA"
+HANDLE = Handle(0xA7, bytes.fromhex("00112233445566778899aabb"))
+SECRET, FORMER_SECRET = bytes(range(0x40, 0x58)), bytes(range(0x80, 0x98))
+NONCE = bytes.fromhex("0f0e0d0c0b0a090807060504")
+VALUES = {
+    "none": None,
+    "true": True,
+    "integers": [0, 127, 128, 255, 256, 65535, 65536, 2**32, 2**53, 2**64 - 1, -1, -32, -33, -129, -(2**31), -(2**63)],
+    "floats": [0.0, -0.5, 1e300],
+    "text": ["", "é€😀", "a" * 31, "a" * 32, "a" * 256],
+    "bytes": [b"", b"\x00\xff", bytes(256)],
+    "list": [1, [2, [3]], list(range(16))],
+    "map": {"b": 1, "a": {"nested": None}, "": 0},
+    "map with integer keys": {7: "seven", -1: "minus one", "7": "text"},
+    "tuple": (1, "a", ()),
+    "set": {1, 200, "a", b"b", (1, 2), None},
+    "set in a set": {frozenset({1}), frozenset()},
+    "decimal": [Decimal("1.10"), Decimal("-0"), Decimal("1E+3"), Decimal("NaN"), Decimal("Infinity")],
+    "uuid": UUID("00112233-4455-6677-8899-aabbccddeeff"),
+    "datetime": [
+        dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
+        dt.datetime(2026, 1, 2, 3, 4, 5, 6),  # noqa: DTZ001  a naive one is what is shown
+        dt.datetime(2026, 7, 2, 3, 4, 5, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=30))),
+    ],
+    "date": dt.date(2026, 1, 2),
+    "time": [dt.time(3, 4, 5), dt.time(3, 4, 5, 6, tzinfo=dt.UTC)],
+    "timedelta": [dt.timedelta(days=1, microseconds=1), dt.timedelta(microseconds=-1)],
+    "html": Markup("<b>bold</b>"),
+}
+FOREIGN = [
+    "cc05 cd0005 ce00000005 cf0000000000000005 d005 d10005 d200000005 d30000000000000005",
+    "d0ff d1ffff d2ffffffff d3ffffffffffffffff ca3fc00000 d90161 da000161 db0000000161",
+    "c500010a c6000000010a dc000105 dd0000000105 de0001a16105 df00000001a16105 c80002019105 c9000000030191cc05",
+]
+HEADER = Header(
+    revision=7,
+    created_at=1_767_225_600_123,
+    absolute_deadline=1_767_268_800_123,
+    seen_at=1_767_225_601_456,
+    idle_timeout=1_800_000,
+    persistent=True,
+    digest=hashlib.sha256(SECRET).digest(),
+)
+TEXT = "a coat, a hat, an umbrella; " * 12
+RECORDS = {
+    "anonymous": (HEADER, Payload(None, {"cart": encode(["book", 2]), "seen": encode(dt.date(2026, 1, 2))})),
+    "bound": (HEADER, Payload("ada", {"user_id": encode("ada")}, b"w001w002")),
+    "rotated": (
+        HEADER.rotate(hashlib.sha256(FORMER_SECRET).digest(), 1_767_225_611_456),
+        Payload("ada", {"user_id": encode("ada")}),
+    ),
+    "empty, cookie ends with the browser": (
+        Header(
+            revision=2**32 - 1,
+            created_at=0,
+            absolute_deadline=2**48 - 1,
+            seen_at=2**32,
+            idle_timeout=1,
+            persistent=False,
+            digest=bytes(32),
+        ),
+        Payload(),
+    ),
+    "compressed": (HEADER, Payload("ada", {"note": encode(TEXT)})),
+    "written by a newer version": (HEADER, Payload("ada", {"a": encode(1)}, b"", {"later": [1, {"deep": None}]})),
+}
+
+
+def identifiers():
+    """Make identifiers, good and bad."""
+    good = [
+        Ticket(HANDLE, SECRET),
+        Ticket(Handle(0, bytes(12)), bytes(24)),
+        Ticket(Handle(255, b"\xff" * 12), b"\xff" * 24),
+    ]
+    first = good[0].identifier
+    bad = {
+        "one character short": first[:-1],
+        "one character long": first + "A",
+        "padded": first + "=",
+        "unused low bits are not zero": first[:-1] + chr(ord(first[-1]) + 1),
+        "format 2": "Ag" + first[2:],
+        "format 0": "AA" + first[2:],
+        "the alphabet of plain base64": first[:10] + "+" + first[11:],
+        "white space before": " " + first[1:],
+        "white space after": first[:-1] + "\n",
+        "not ASCII": first[:-1] + "\u0663",
+        "empty": "",
+    }
+    return {
+        "valid": [
+            {
+                "identifier": ticket.identifier,
+                "partition": ticket.handle.partition,
+                "handle": ticket.handle.value.hex(),
+                "secret": ticket.secret.hex(),
+                "handle_text": str(ticket.handle),
+                "digest": ticket.digest.hex(),
+            }
+            for ticket in good
+        ],
+        "invalid": [{"identifier": text, "why": why} for why, text in bad.items()],
+    }
+
+
+def keys():
+    """Make what is derived from keys."""
+    (key,) = Keyring.parse(KEY).keys
+    subjects = [("cc", "ada"), ("cc", "ada@example.org"), ("shop/cc", "ada"), ("cc", "42"), ("cc", "Zoë")]
+    names = Keys("cc")
+    place = key.place("cc", "ada")
+    return {
+        "keys": [
+            {
+                "key": text,
+                "master": found.master.hex(),
+                "key_id": found.key_id.hex(),
+                "subject_key": expand(found.master, b"coatcheck subject 1").hex(),
+            }
+            for text in (KEY, OTHER_KEY)
+            for found in Keyring.parse(text).keys
+        ],
+        "derived": [
+            {"secret": secret, "master": Keyring.derive([secret]).keys[0].master.hex()}
+            for secret in ("a framework's SECRET_KEY", "clé")
+        ],
+        "record_keys": [
+            {
+                "key": KEY,
+                "prefix": prefix,
+                "partition": handle.partition,
+                "handle": handle.value.hex(),
+                "name": binding(prefix, handle).hex(),
+                "record_key": key.record_key(prefix, handle).hex(),
+            }
+            for prefix, handle in (("cc", HANDLE), ("shop/cc", HANDLE), ("cc", Handle(0, bytes(12))))
+        ],
+        "places": [
+            {"key": KEY, "prefix": prefix, "subject": subject, "partition": found.partition, "digest": found.digest}
+            for prefix, subject in subjects
+            for found in [key.place(prefix, subject)]
+        ],
+        "key_names": [
+            {
+                "prefix": "cc",
+                "partition": place.partition,
+                "handle": HANDLE.value.hex(),
+                "digest": place.digest,
+                "record": names.record(Handle(place.partition, HANDLE.value)),
+                "subject_index": names.subject(place),
+                "expiry_index": names.expiry(place.partition),
+                "subject_member": HANDLE.name,
+                "expiry_member": HANDLE.name + place.digest,
+            }
+        ],
+    }
+
+
+def partitions():
+    """Make the table of the partitions."""
+    return [{"partition": p, "tag": tag, "slot": SLOT_DISTANCE * p} for p, tag in enumerate(TAGS)]
+
+
+def values():
+    """Make values as this library writes them, as others may, and what is refused."""
+    refused = {
+        "ext type that is not known": "d46300",
+        "a reserved byte": "c1",
+        "cut short": "a2",
+        "bytes after the value": "0101",
+        "text that is not UTF-8": "a1ff",
+        "a UUID of another length": "d70400",
+        "a tuple without an array": "d401c0",
+        "empty": "",
+    }
+    foreign = [raw for line in FOREIGN for raw in line.split()]
+    return {
+        "written": [
+            {"what": what, "encoded": encode(value).hex(), "value": plain_reader.decode(encode(value))}
+            for what, value in VALUES.items()
+        ],
+        "also_read": [{"encoded": raw, "value": plain_reader.decode(bytes.fromhex(raw))} for raw in foreign],
+        "refused": [{"encoded": raw, "why": why} for why, raw in refused.items()],
+    }
+
+
+def records():
+    """Make records, and what is refused."""
+    sealer = Records(Keyring.parse(KEY), "cc")
+    valid = []
+    with patch.object(record_module, "urandom", lambda _: NONCE):
+        for what, (header, payload) in RECORDS.items():
+            record = sealer.seal(HANDLE, header, payload)
+            _, system, attributes = plain_reader.open_record(record, KEY, "cc", HANDLE.partition, HANDLE.value)
+            plain_header, size = plain_reader.read_header(record)
+            cipher = AESGCM(Keyring.parse(KEY).keys[0].record_key("cc", HANDLE))
+            body = cipher.decrypt(NONCE, record[size + 12 :], record[:size] + binding("cc", HANDLE))
+            valid.append(
+                {
+                    "what": what,
+                    "key": KEY,
+                    "prefix": "cc",
+                    "partition": HANDLE.partition,
+                    "handle": HANDLE.value.hex(),
+                    "header": plain_header,
+                    "nonce": NONCE.hex(),
+                    "payload": body.hex(),
+                    "system": system,
+                    "attributes": attributes,
+                    "record": record.hex(),
+                }
+            )
+    good = bytes.fromhex(valid[0]["record"])
+    place = {"key": KEY, "prefix": "cc", "partition": HANDLE.partition, "handle": HANDLE.value.hex()}
+    refused = [
+        ("format 2", place, b"\x02" + good[1:]),
+        ("an unknown flag", place, good[:1] + bytes([good[1] | 8]) + good[2:]),
+        ("a changed revision", place, good[:7] + b"\x08" + good[8:]),
+        ("a changed tag", place, good[:-1] + bytes([good[-1] ^ 1])),
+        ("cut short", place, good[:-1]),
+        ("shorter than any record", place, good[:91]),
+        ("under another prefix", place | {"prefix": "cd"}, good),
+        ("in another partition", place | {"partition": 0xA6}, good),
+        ("under another handle", place | {"handle": "ff" * 12}, good),
+        ("with another key", place | {"key": OTHER_KEY}, good),
+    ]
+    return {
+        "valid": valid,
+        "refused": [{"why": why, **where, "record": record.hex()} for why, where, record in refused],
+    }
+
+
+def main():
+    """Write the files."""
+    FOLDER.mkdir(exist_ok=True)
+    for make in (identifiers, keys, partitions, values, records):
+        text = json.dumps(make(), indent=1, ensure_ascii=True)
+        (FOLDER / f"{make.__name__}.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
