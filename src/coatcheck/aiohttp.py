@@ -23,7 +23,7 @@ aiohttp ignores X-Forwarded-Proto. Behind a proxy that ends TLS, a middleware ou
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, cast
@@ -47,8 +47,10 @@ except ModuleNotFoundError:  # only Storage needs it
 
 __all__ = ["Storage", "session_of", "setup"]
 
-_ERRAND: Final = "coatcheck.errand"
-_STORED: Final = "coatcheck.stored"
+# Before aiohttp 3.14 a plain name is the key.
+_key: Final[Callable[[str, type], Any]] = getattr(web, "RequestKey", lambda name, _: name)
+_ERRAND: Final = _key("coatcheck.errand", object)
+_STORED: Final = _key("coatcheck.stored", object)
 _REFUSALS: Final[dict[int, type[web.HTTPException]]] = {
     kind.status_code: kind for kind in (web.HTTPServiceUnavailable, web.HTTPForbidden, web.HTTPConflict)
 }

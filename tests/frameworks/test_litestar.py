@@ -322,6 +322,19 @@ def test_session_auth_outage(guarded, down):
     assert (answer.status_code, answer.headers.get("set-cookie")) == (503, None)
 
 
+@pytest.mark.requirement("R20")
+def test_session_auth_after_sign_out(guarded):
+    """SessionAuth turning away an ended session leaves the cookie alone: the browser may have a newer one."""
+    client = guarded()
+    client.post("/login?user=ada")
+    cookie = f"session={client.cookies['session']}"
+    client.post("/clear")
+
+    answer = client.get("/me", headers={"Cookie": cookie})
+
+    assert (answer.status_code, answer.headers.get("set-cookie")) == (401, None)
+
+
 # Loading
 
 
