@@ -1,6 +1,7 @@
 """The record: sealed to its place, whole or refused, and preserved where it is not understood."""
 
 import hashlib
+import pickle
 from dataclasses import replace
 
 import msgspec
@@ -15,6 +16,7 @@ from coatcheck.model.codec import decode, encode
 from coatcheck.model.keyring import Key, binding
 from coatcheck.model.record import LARGEST_PAYLOAD, Header, Payload, Records, pack_revision
 from coatcheck.model.ticket import Handle
+from tests.model.test_codec import Bomb
 from tests.model.values import attribute_names, returned, shape, values
 
 KEY = Key(bytes(range(32)))
@@ -362,6 +364,20 @@ def test_arbitrary_payload(body, flags):
         assert str(error) == NOT_UNDERSTOOD  # noqa: PT017
     else:
         assert isinstance(payload, Payload)
+
+
+@pytest.mark.requirement("R34")
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_in_place_of_a_record(protocol, tmp_path):
+    """A pickle that would write a file when loaded is refused as a record and as a sealed payload, and never runs."""
+    trace = tmp_path / "exploded"
+    bomb = pickle.dumps(Bomb(str(trace)), protocol)
+
+    for planted in (bomb, bomb + bytes(200), sealed(bomb), sealed(bomb, 1), sealed(zstandard.compress(bomb), 1)):
+        with pytest.raises(RecordCorrupted):
+            records.open(HANDLE, planted)
+
+    assert not trace.exists()
 
 
 def test_errors_and_reprs_show_no_attributes():
