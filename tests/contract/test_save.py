@@ -180,6 +180,20 @@ def test_clear_removes_what_others_add(sessions, stored, pair):
     assert dict(sessions.load(stored.identifier)) == {"only": 2}
 
 
+def test_clear_of_a_session_that_was_empty_removes_what_others_add(sessions):
+    """Clearing is a wish for the whole session, also where there was nothing to clear when it was loaded."""
+    stored = sessions.create()
+    mine, theirs = sessions.load(stored.identifier), sessions.load(stored.identifier)
+    theirs["a"] = 1
+    sessions.save(theirs)
+
+    mine.clear()
+    mine["b"] = 2
+    sessions.save(mine)
+
+    assert dict(sessions.load(stored.identifier)) == {"b": 2}
+
+
 @pytest.mark.requirement("R38")
 def test_strict_save_conflicts(sessions, stored, pair):
     """In strict mode the same attribute changed elsewhere raises, and nothing is written."""

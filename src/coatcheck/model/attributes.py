@@ -70,7 +70,7 @@ class Attributes(MutableMapping[str, Any]):
         self.accessed = True
         self._current = {}
         self._forget_changes()
-        self._cleared = bool(self.stored)
+        self._cleared = True
 
     def __iter__(self) -> Iterator[str]:
         """Go through the names of the attributes."""
