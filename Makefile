@@ -28,6 +28,7 @@ check: env ## Lint, formatting, types, layers, lock files
 	$(PYTHON_BIN) -m mypy
 	.venv/bin/lint-imports
 	tools/check-locks
+	$(PYTHON_BIN) tools/security-table --check
 
 .PHONY: unit
 unit: env ## Run the tests (ARGS goes to pytest)
