@@ -36,6 +36,8 @@ def logged(caplog):
     caplog.set_level("DEBUG")
 
     def events(name=None):
-        return [record for record in caplog.records if name in {None, record.getMessage()}]
+        return [
+            record for record in caplog.records if record.name == "coatcheck" and name in {None, record.getMessage()}
+        ]
 
     return events
