@@ -79,7 +79,7 @@ class Copy:
 
     def clear(self) -> None:
         """Remove everything."""
-        self.is_cleared = bool(self.stored)
+        self.is_cleared = True
         self.view, self.changes, self.before = {}, {}, {}
 
     def all_changes(self) -> dict[str, list[tuple[Any, ...]]]:

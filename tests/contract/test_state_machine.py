@@ -3,8 +3,12 @@
 COATCHECK_TEST_EXAMPLES sets how many stories are tried; each has up to 50 steps.
 """
 
+import inspect
 import os
+import secrets
 from datetime import timedelta
+from random import Random
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -67,7 +71,8 @@ class Stories(RuleBasedStateMachine):
 
     def hold(self, copy):
         """Remember the copy and its identifier, and forget old ones."""
-        self.copies = [*(held for held in self.copies if held is not copy), copy][-5:]
+        held = [other for other in self.copies if other is not copy and self.model.live(other.handle) is not None]
+        self.copies = [*([self.copies[0]] if self.copies and not held else held), copy][-6:]
         self.identifiers = [*(known for known in self.identifiers if known != copy.identifier), copy.identifier][-8:]
 
     @staticmethod
@@ -110,7 +115,8 @@ class Stories(RuleBasedStateMachine):
     @rule(client=clients, pick=picks, times=st.integers(1, 2), strict=st.booleans())
     def loads(self, client, pick, times, strict):
         """One or two requests load a session by an identifier, old or new."""
-        identifier = self.pick(self.identifiers, pick)
+        live = [record.current for handle in list(self.model.records) if (record := self.model.live(handle))]
+        identifier = self.pick(live if live and pick > 1 else self.identifiers, pick)
         for _ in range(times):
             expected, session = self.model.opened_by(identifier), self.opened[client].load(identifier)
             assert (session is None) == (expected is None)
@@ -179,6 +185,12 @@ class Stories(RuleBasedStateMachine):
         assert copy.session.ended == copy.is_ended
         assert copy.is_ended or copy.is_changed or dict(copy.session) == copy.view
 
+    @rule(pick=picks, changes=changes)
+    def increments_and_saves(self, pick, changes):
+        """A request counts something and saves it: what most requests do."""
+        self.works(pick, [("increments", 1), *changes], is_rotated=False, is_saved=True)
+
+    @precondition(lambda self: len(self.model.records) > 2)
     @rule(pick=picks)
     def asks_for_the_end(self, pick):
         """A request ends its session."""
@@ -219,7 +231,7 @@ class Stories(RuleBasedStateMachine):
 
     # Sessions are ended from outside
 
-    @precondition(lambda self: self.model.records)
+    @precondition(lambda self: len(self.model.records) > 2)
     @rule(client=clients, pick=picks, claimed=st.sampled_from([None, "ada", "bob"]))
     def revokes(self, client, pick, claimed):
         """A session is ended by its handle, perhaps for a subject that it is not of."""
@@ -232,6 +244,7 @@ class Stories(RuleBasedStateMachine):
         if is_allowed:
             self.model.end(handle, client)
 
+    @precondition(lambda self: len(self.model.records) > 2)
     @rule(client=clients, subject=subjects, pick=picks)
     def revokes_all(self, client, subject, pick):
         """The sessions of a subject are ended, perhaps but one."""
@@ -285,7 +298,104 @@ class Stories(RuleBasedStateMachine):
         assert self.server.keys_without_ttl() == []
 
 
-@pytest.mark.timeout(3600 if EXAMPLES > 1000 else 120)
+class Walk:
+    """A long story, each step chosen by a seed with the weights of real life."""
+
+    weights: ClassVar = {
+        "creates": 1,
+        "loads": 8,
+        "works": 12,
+        "signs_in": 2,
+        "signs_out": 0.7,
+        "asks_for_the_end": 0.3,
+        "revokes": 0.3,
+        "revokes_all": 0.2,
+        "waits": 3,
+        "sweeps": 0.3,
+    }
+
+    def __init__(self, stories, seed):
+        self._stories = stories
+        self._random = Random(seed)  # noqa: S311  it chooses what is tested
+        self._seed = seed
+
+    def go(self, steps):
+        """Take *steps* steps; an error says which."""
+        self._stories.first(client=0)
+        trail = []
+        for action in self._random.choices(list(self.weights), list(self.weights.values()), k=steps):
+            if action == "revokes" and not self._stories.model.records:
+                continue
+            arguments = getattr(self, action)() if hasattr(self, action) else {}
+            trail.append(f"{action} {arguments}")
+            try:
+                getattr(self._stories, action)(**{**self._any(action), **arguments})
+                self._stories.identifiers_open_what_they_should()
+                self._stories.lists_are_right()
+            except BaseException as error:
+                error.add_note(f"seed {self._seed}, last steps: {trail[-12:]}")
+                raise
+        self._stories.every_key_has_an_end()
+
+    def _any(self, action):
+        parameters = inspect.signature(getattr(Stories, action)).parameters
+        found = {"client": self._random.randrange(CLIENTS), "pick": min(9, int(self._random.expovariate(0.6)))}
+        return {name: value for name, value in found.items() if name in parameters}
+
+    def loads(self):
+        """Mostly two requests at once."""
+        return {"times": self._random.choice([1, 2, 2]), "strict": self._random.random() < 0.2}
+
+    def works(self):
+        """Change something as a rule."""
+        return {
+            "changes": self._changes(self._random.choice([0, 1, 1, 2, 3])),
+            "is_rotated": self._random.random() < 0.15,
+            "is_saved": self._random.random() < 0.8,
+        }
+
+    def signs_in(self):
+        """Sign in ada or bob."""
+        return {"changes": self._changes(1), "subject": self._random.choice(["ada", "ada", "bob"])}
+
+    def revokes(self):
+        """Say whose it is, rightly or not, or do not."""
+        return {"claimed": self._random.choice([None, "ada", "bob"])}
+
+    def revokes_all(self):
+        """End the sessions of ada or bob."""
+        return {"subject": self._random.choice(["ada", "bob"])}
+
+    def waits(self):
+        """Wait not long as a rule."""
+        return {"minutes": self._random.choice([1, 1, 1, 2, 2, 3, 5, 10, 28, 29, 30])}
+
+    def _changes(self, count):
+        kinds = ["sets", "sets", "deletes", "increments", "increments", "sets_inside", "sets_inside", "deletes_inside"]
+        what = self._random.choices([*kinds * 3, "clears"], k=count)
+        details = {"sets": ["a", "b", "d"], "deletes": ["a", "b", "d"], "increments": [1, 2, -1], "clears": [None]}
+        return [(kind, self._random.choice(details.get(kind, ["x", "y"]))) for kind in what]
+
+
+long_ones = pytest.mark.timeout(3600 if EXAMPLES > 1000 else 120)
+
+
+@long_ones
+@pytest.mark.requirement("R13")
+@pytest.mark.requirement("R14")
+@pytest.mark.requirement("R20")
+@pytest.mark.requirement("R38")
+def test_long_walks(open_sessions, server, clock):
+    """However two clients with stale copies go about, the sessions are what the model says, for 200 steps on end."""
+    for _ in range(EXAMPLES // 3):
+        stories = Stories(open_sessions, server, clock)
+        Walk(stories, secrets.randbits(32)).go(200)
+        stories.teardown()
+
+    assert server.keys_without_ttl() == []
+
+
+@long_ones
 @pytest.mark.requirement("R13")
 @pytest.mark.requirement("R14")
 @pytest.mark.requirement("R20")
