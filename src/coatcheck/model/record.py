@@ -84,7 +84,7 @@ class Payload:
     further: what a newer version has put beside these; a save keeps it.
     """
 
-    subject: str | None = None
+    subject: str | None = field(default=None, repr=False)
     attributes: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     writes: bytes = b""
     further: Mapping[str, Any] = field(default_factory=dict, repr=False)
