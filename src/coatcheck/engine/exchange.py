@@ -10,7 +10,7 @@ An adapter only carries these to and from its framework. It loads as late as the
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from coatcheck.engine.operations import Operations
@@ -44,7 +44,7 @@ class Visit:
 class Outcome:
     """What the response must say: a Set-Cookie header or none, and whether it depends on the session."""
 
-    set_cookie: str | None = None
+    set_cookie: str | None = field(default=None, repr=False)
     is_private: bool = False
 
     def headers(self, vary: str | None, cache_control: str | None) -> Iterator[tuple[str, str]]:
@@ -93,7 +93,8 @@ class Exchange:
         """Give the request's session, a new one where there is none. Raises StoreError, which is no logout."""
         if visit.session is None:
             known = None if visit.ticket is None else await self.sessions.load(visit.ticket)
-            visit.session = self.sessions.new() if known is None else known
+            if visit.session is None:  # nor has another task of this request loaded it meanwhile
+                visit.session = self.sessions.new() if known is None else known
         return visit.session
 
     async def finish(self, visit: Visit) -> Outcome:
@@ -113,7 +114,8 @@ class Exchange:
             visit.is_over = True
             return Outcome(None, session.accessed)
         visit.is_over = session.ended
-        return Outcome(self._cookie_for(visit, session), session.accessed)
+        cookie = self._cookie_for(visit, session)
+        return Outcome(cookie, session.accessed or cookie is not None)
 
     async def finish_late(self, visit: Visit) -> None:
         """Save what was done after `finish`, when the response was on its way: no cookie can be set any more.

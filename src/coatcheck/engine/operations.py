@@ -108,12 +108,12 @@ class Operations:
             await self.revoke(session)
             return
         wanted = self.wanted_subject(session)
-        if wanted != session.subject:
+        if wanted != session.payload.subject:
             if wanted is None:
                 await self.unbind(session)
             else:
                 await self.bind(session, wanted)
-        elif session.is_new:
+        elif session.header is None:
             if not session.is_empty:
                 await self._writer.create(session)
         elif session.is_changed:
@@ -191,7 +191,7 @@ class Operations:
     def wanted_subject(self, session: Session) -> str | None:
         """Say whose session it is to be: what the policy's subject_attribute holds; None for nobody."""
         attribute = self.policy.subject_attribute
-        return session.subject if attribute is None else _subject(session.peek(attribute))
+        return session.payload.subject if attribute is None else _subject(session.peek(attribute))
 
     # Subjects
 

@@ -91,7 +91,7 @@ class Session(Attributes):
         self._attempt: tuple[list[Operation], bytes] = [], b""
         self._seen_at = seen_at
 
-    # What is known of it
+    # What is known of it. To ask whose it is, or how old, is an access: the response depends on the session.
 
     @property
     def handle(self) -> Handle | None:
@@ -106,6 +106,7 @@ class Session(Attributes):
     @property
     def subject(self) -> str | None:
         """Whose session it is; None while it is anonymous."""
+        self.accessed = True
         return self.payload.subject
 
     @property
@@ -122,6 +123,7 @@ class Session(Attributes):
     @property
     def is_new(self) -> bool:
         """Whether nothing of it is stored."""
+        self.accessed = True
         return self.header is None
 
     @property
@@ -137,16 +139,19 @@ class Session(Attributes):
     @property
     def created_at(self) -> datetime | None:
         """When it was created, or bound to its subject (aware, UTC); None while it is new."""
+        self.accessed = True
         return instant(self.header.created_at) if self.header else None
 
     @property
     def absolute_deadline(self) -> datetime | None:
         """When it ends whatever happens (aware, UTC); None while it is new."""
+        self.accessed = True
         return instant(self.header.absolute_deadline) if self.header else None
 
     @property
     def idle_deadline(self) -> datetime | None:
         """When it ends if it is not used (aware, UTC), exact to a tenth of the idle timeout; None while it is new."""
+        self.accessed = True
         if self.header is None:
             return None
         return instant(min(self._seen_at + self.header.idle_timeout, self.header.absolute_deadline))
@@ -220,7 +225,7 @@ class Session(Attributes):
     @property
     def is_empty(self) -> bool:
         """Whether it holds nothing: such a session is not worth a record."""
-        return not self._current and self.subject is None
+        return not self._current and self.payload.subject is None
 
     def new_header(self, now: int, digest: bytes) -> Header:
         """Make the header of a first record, created *now*."""
