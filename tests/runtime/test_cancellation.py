@@ -63,8 +63,8 @@ def test_no_reply_crosses(server, key, tmp_path_factory, clock):
 
     assert counts["crossed"] == 0
     assert counts["failed"] == 0
-    assert counts["cancelled"] > REQUESTS // 4
-    assert counts["answered"] > REQUESTS // 20
+    assert counts["cancelled"] > REQUESTS // 8  # three in four are given up to 30 ms, of which a request takes 10
+    assert counts["answered"] > REQUESTS // 8  # one in four is left alone
 
 
 async def _cancel_many(upstream, path, key, clock):
@@ -85,7 +85,8 @@ async def _cancel_many(upstream, path, key, clock):
             for _ in range(REQUESTS // AT_ONCE):
                 task = asyncio.create_task(request(own))
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(task), secrets.randbelow(30) / 1000)
+                    limit = secrets.choice([None, *(secrets.randbelow(30) / 1000 for _ in range(3))])
+                    await asyncio.wait_for(asyncio.shield(task), limit)
                 task.cancel()
                 (outcome,) = await asyncio.gather(task, return_exceptions=True)
                 counts[_kind(outcome, own)] += 1
