@@ -11,6 +11,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.connection import AbstractConnection, SSLConnection
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -51,7 +52,7 @@ class BlockingTransport:
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         """Reach *address*, with redis-py's *options*. Nothing is sent yet."""
         self.address = address
-        self._options = {**_DEFAULTS, "retry": Retry(_backoff(), _RETRIES), **options}
+        self._options = {**_DEFAULTS, "retry": Retry(_backoff(), _RETRIES), "redis_connect_func": _greet, **options}
         self._client: redis.Redis | None = None
 
     async def call(self, *commands: Command) -> list[Any]:
@@ -203,6 +204,18 @@ class _Line:
             if lines.get(loop) is self:
                 del lines[loop]
             await self.client.aclose()
+
+
+def _greet(connection: AbstractConnection) -> None:
+    """Set up a new connection, and exchange one command on it.
+
+    Over TLS 1.3 the server sends session tickets after the handshake. redis-py (8.1) takes unread ones for a
+    stray reply and gives the connection up ("Connection not ready"); a reply that is read takes them along.
+    """
+    connection.on_connect()
+    if isinstance(connection, SSLConnection):
+        connection.send_command("TIME")
+        connection.read_response()
 
 
 def _backoff() -> ExponentialWithJitterBackoff:
