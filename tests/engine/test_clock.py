@@ -78,3 +78,18 @@ def test_slow_answer_says_too_little(ticks):
     ticks.append(1006.0)
     clock.learn((9_000, 0), 1004.0)
     assert clock.now() == 5_003_000
+
+
+def test_two_threads_learn_at_once(ticks):
+    """What one thread learns while another does just that is not mixed with it."""
+    clock = Clock()
+
+    class Interrupted(int):
+        def __int__(self):
+            ticks.append(1030.0)  # the other thread is a while later
+            clock.learn((5_030, 0), ticks[-1])
+            return 5_000
+
+    clock.learn((Interrupted(), 0), ticks[-1])
+
+    assert clock.now() == 5_030_000

@@ -42,8 +42,8 @@ class Clock:
         if self._ahead is not None and received - asked_at > _TOO_SLOW:
             return
         seconds, microseconds = reply
+        self._ahead = int(seconds) * 1000 + int(microseconds) / 1000 - received * 1000
         self._learned = received
-        self._ahead = int(seconds) * 1000 + int(microseconds) / 1000 - self._learned * 1000
 
     def now(self) -> int:
         """Give the server's time. Raises RuntimeError before it was learned."""
