@@ -321,6 +321,26 @@ def test_many_threads(server, key):
 
 
 @pytest.mark.requirement("R44")
+def test_thread_that_finds_no_connection(tmp_path, key):
+    """A thread that looks after the embedded server leaves the connections of other threads alone."""
+    address = Address(f"embedded://{tmp_path}")
+    transport = BlockingTransport(address, {"max_connections": 1, "timeout": 0.05})
+    with redis.Redis.from_url(address.url()) as outside, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(run, transport.call(("BLPOP", "list", 10)))
+        while not outside.info("clients")["blocked_clients"]:
+            pass
+        blocked = [client["id"] for client in outside.client_list() if client["cmd"] == "blpop"]
+
+        assert run(transport.call(("EXISTS", "list"))) == [0]
+
+        assert [client["id"] for client in outside.client_list() if client["cmd"] == "blpop"] == blocked
+        outside.rpush("list", "done")
+        assert waiting.result() == [(b"list", b"done")]
+    transport.close()
+    address.leave()
+
+
+@pytest.mark.requirement("R44")
 def test_threads_that_start_together(server, key):
     """Threads that make the first call at the same time all get their own answer."""
     for _ in range(10):

@@ -57,16 +57,18 @@ class BlockingTransport:
 
     async def call(self, *commands: Command) -> list[Any]:
         """Carry *commands* out; see `Transport.call`."""
+        client = self._connected()
         try:
-            return self._carry(commands)
+            return self._carry(client, commands)
         except LostConnection as error:
             if _is_refusal(error) or self.address.revive() is None:
                 raise _translated(error, self.address) from error
         except (RedisError, OSError) as error:
             raise _translated(error, self.address) from error
         try:
-            self.close()
-            return self._carry(commands)
+            if self._client is client:  # else another thread has dropped it; the last that uses it closes it
+                self._client = None
+            return self._carry(self._connected(), commands)
         except (RedisError, OSError) as error:
             raise _translated(error, self.address) from error
 
@@ -80,11 +82,14 @@ class BlockingTransport:
         if client is not None:
             client.close()
 
-    def _carry(self, commands: tuple[Command, ...]) -> list[Any]:
+    def _connected(self) -> redis.Redis:
         client = self._client
         if client is None:
             pool = redis.BlockingConnectionPool.from_url(self.address.url(), **self._options)
             client = self._client = redis.Redis.from_pool(pool)
+        return client
+
+    def _carry(self, client: redis.Redis, commands: tuple[Command, ...]) -> list[Any]:
         if len(commands) == 1:
             try:
                 return [client.execute_command(*commands[0])]
