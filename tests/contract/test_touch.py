@@ -112,3 +112,18 @@ def test_touch_near_the_absolute_deadline(open_sessions, clock):
     clock.moved += 10 * 60 * 1000
 
     assert sessions.touch(mine) is False
+
+
+@pytest.mark.requirement("R16")
+def test_clock_set_back(sessions, clock):
+    """Where the server's clock was set back, a session in use is touched all the same."""
+    stored = sessions.create({"a": 1})
+    clock.advance(20 * MINUTE)
+    sessions.save(sessions.load(stored.identifier))
+    clock.moved -= timedelta(hours=2) // timedelta(milliseconds=1)
+
+    for _ in range(3):
+        clock.advance(20 * MINUTE)
+        sessions.save(sessions.load(stored.identifier))
+
+    assert sessions.load(stored.identifier) is not None

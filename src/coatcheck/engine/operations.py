@@ -130,7 +130,8 @@ class Operations:
         if handle is None or header is None:
             return False
         now = await self._store.now()
-        if now - self._writer.last_use(handle, 0) < header.idle_timeout // 10:
+        # abs: the server's clock may be set back, or its successor's lag; a use in the future is none to rely on
+        if abs(now - self._writer.last_use(handle, 0)) < header.idle_timeout // 10:
             return True
         ttl = header.ttl(now)
         if ttl <= 0 or not await self._store.extend(handle, ttl):
