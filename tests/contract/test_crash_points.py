@@ -198,6 +198,22 @@ def test_sign_in_again_after_a_lost_reply(brittle, line, sound):
         assert len(run(sound.list_for("ada"))) <= 2
 
 
+@pytest.mark.requirement("R28")
+@moments
+def test_sign_in_stands_though_the_former_session_could_not_be_ended(after_sending, brittle, line, sound, server):
+    """Once a sign-in is stored it is no failure that the anonymous session is left: that has a TTL of its own.
+
+    Raised, it would keep the new identifier from its owner, who might then be over the limit with it.
+    """
+    session = anonymous(brittle)
+    line.breaks_at, line.after_sending = 2, after_sending
+
+    run(brittle.bind(session, "ada"))
+
+    assert run(sound.load(session.identifier)).subject == "ada"
+    assert server.keys_without_ttl() == []
+
+
 @pytest.mark.requirement("R43")
 @pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - {"sign out", "sign somebody else in"}))
 def test_commands_sent_twice(name, brittle, line, sound, server):

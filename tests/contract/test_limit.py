@@ -195,3 +195,19 @@ def test_limit_must_be_positive(limit):
     """A limit of nothing is refused when the policy is written."""
     with pytest.raises(ConfigurationError, match="limit must be at least 1, or None for no limit"):
         SessionPolicy(limit=limit)
+
+
+def test_refused_sign_in_names_nobody(open_sessions):
+    """After a refused sign-in the session says of nobody that they are signed in, and can be saved without a word."""
+    policy = SessionPolicy(limit=1, at_limit=AtLimit.REFUSE, subject_attribute="user")
+    sessions = open_sessions(policy=policy)
+    signed_in(sessions)
+    session = sessions.create({"cart": ["book"]})
+
+    with pytest.raises(SessionLimitReached):
+        sessions.bind(session, "ada")
+
+    assert dict(session) == {"cart": ["book"]}
+    session["refused"] = True
+    sessions.save(session)
+    assert dict(sessions.load(session.identifier)) == {"cart": ["book"], "refused": True}

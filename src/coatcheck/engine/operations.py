@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from coatcheck.engine.clock import Clock
-from coatcheck.engine.store import ALL_PARTITIONS, Limit, Refusal, Store
+from coatcheck.engine.store import ALL_PARTITIONS, Limit, Opened, Refusal, Store
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
-from coatcheck.model.codec import decode
-from coatcheck.model.delta import apply
-from coatcheck.model.errors import RecordCorrupted, SessionLimitReached, SessionRevoked
+from coatcheck.model.codec import decode, encode
+from coatcheck.model.delta import Set, apply
+from coatcheck.model.errors import RecordCorrupted, SessionLimitReached, SessionRevoked, StoreError
 from coatcheck.model.keyring import Keyring, Place
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.record import Payload
@@ -200,17 +200,14 @@ class Operations:
         """Sign *subject* in: the session continues under a new handle as that subject's, with new deadlines.
 
         One script stores it, lists it and keeps the policy's limit. The former record ends: an anonymous one
-        right after, in a second round trip; one of the same subject in the same step; another subject's before.
-        What other requests wrote to it meanwhile is brought along.
+        right after, in a second round trip (should that fail, it is left to expire); one of the same subject in
+        the same step; another subject's before. What other requests wrote to it meanwhile is brought along.
 
         Raises SessionRevoked when the session was a subject's and has ended meanwhile (an anonymous one that
         is gone is no obstacle to a sign-in), SessionLimitReached, StoreUnavailable.
         """
         if not subject:
             raise ValueError("the subject must not be empty")
-        attribute = self.policy.subject_attribute
-        if attribute is not None and _subject(session.peek(attribute)) != subject:
-            session[attribute] = subject
         place, *older = self._store.places(subject)
         replacing = session.handle if session.subject == subject else None
         if session.subject is not None and (replacing is None or replacing.partition != place.partition):
@@ -218,6 +215,9 @@ class Operations:
             replacing = None
         anonymous = session.handle if replacing is None else None
         changes, base = session.delta(), session.header
+        attribute = self.policy.subject_attribute
+        if attribute is not None and _subject(session.peek(attribute)) != subject:
+            changes.append(Set((attribute,), encode(subject, attribute)))  # refused, the session says nothing of it
         ticket = Ticket.new(Handle.new(place.partition))
         header = session.new_header(await self._store.now(), ticket.digest)
         payload = Payload(subject, apply(changes, session.stored))
@@ -240,8 +240,8 @@ class Operations:
         self._writer.settle(session, ticket, header, payload)
         log.info("session_bound", extra={"handle": str(ticket.handle), "ended": list(ended)})
         former = bound.replaced
-        if anonymous is not None and (record := await self._writer.end(anonymous, None)) is not None:
-            former = self._store.open(anonymous, record)
+        if anonymous is not None:
+            former = await self._end_anonymous(anonymous)
         if former is not None and base is not None and former[0].revision != base.revision:
             session.merge(apply(changes, former[1].attributes))
             await self.save(session)
@@ -316,6 +316,19 @@ class Operations:
         except RecordCorrupted:
             return None
         return None if opened is None else opened[1].subject
+
+    async def _end_anonymous(self, handle: Handle) -> Opened | None:
+        """End the session that a sign-in has left behind; give what it held, or None.
+
+        A failure is not raised: the sign-in stands and its owner must get the new identifier, for it may be the
+        only one that the limit allows.
+        """
+        try:
+            record = await self._writer.end(handle, None)
+            return None if record is None else self._store.open(handle, record)
+        except StoreError as error:
+            log.warning("session_left_behind", extra={"handle": str(handle), "error": str(error)})
+            return None
 
     async def _count(self, places: list[Place]) -> int:
         return sum([(await self._store.trim(place, self._limit, -1))[0] for place in places])
