@@ -228,6 +228,7 @@ class Stories(RuleBasedStateMachine):
             self.hold(copy)
         elif attributes is not None:
             copy.is_ended = True
+            copy.start_over({})
 
     # Sessions are ended from outside
 
