@@ -136,7 +136,6 @@ def test_listed_must_be_a_tuple():
         SessionPolicy(listed="device")
 
 
-@pytest.mark.requirement("R15")
 @pytest.mark.parametrize("skew", [3600, -3600])
 def test_wall_clock_of_the_application(open_sessions, server, monkeypatch, skew, clock):
     """An application server whose clock is an hour off gives the same deadlines: the store's clock counts."""

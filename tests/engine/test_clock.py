@@ -47,7 +47,6 @@ def test_is_renewed_once_a_minute(ticks):
     assert clock.now() == 5_060_100
 
 
-@pytest.mark.requirement("R15")
 @pytest.mark.parametrize("skew", [3600, -3600, 1e9])
 def test_wall_clock_changes_nothing(ticks, monkeypatch, skew):
     """A wrong wall clock, or one that is set meanwhile, does not matter."""
