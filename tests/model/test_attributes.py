@@ -1,6 +1,7 @@
 """A session's mapping against a plain dict, and the delta it keeps."""
 
 from copy import deepcopy
+from enum import Enum
 
 import pytest
 from hypothesis import settings
@@ -396,3 +397,34 @@ def test_merge_makes_other_attributes_one_s_own_changes():
     assert dict(attributes) == {"same": [1], "other": 2, "fresh": 3}
     assert attributes["same"] is held
     assert apply(attributes.delta(), attributes.stored) == {name: encode(v) for name, v in dict(attributes).items()}
+
+
+class Name(str, Enum):  # noqa: UP042  what many applications have: its hash and its text are not its value's
+    """A name of an attribute."""
+
+    CART = "cart"
+
+
+def test_name_of_a_subclass_of_str():
+    """A name that is a member of an enum of strings is its value, however it is used."""
+    attributes = stored(n=1)
+
+    attributes[Name.CART] = ["book"]
+    attributes[Name.CART].append("pen")
+
+    assert attributes["cart"] == attributes[Name.CART] == ["book", "pen"]
+    assert Name.CART in attributes
+    assert apply(attributes.delta(), attributes.stored).keys() == {"n", "cart"}
+    del attributes[Name.CART]
+    assert attributes.increment(Name.CART) == attributes["cart"] == 1
+
+
+@pytest.mark.parametrize("change", [lambda a: a.__setitem__("\ud800", 1), lambda a: a.increment("\ud800")])
+def test_name_that_is_no_valid_unicode(change):
+    """A name that cannot be stored is refused where it is given, not when the session is saved."""
+    attributes = stored(n=1)
+
+    with pytest.raises(ValueError, match="valid Unicode"):
+        change(attributes)
+
+    assert attributes.delta() == []

@@ -34,6 +34,7 @@ class Attributes(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         """Give the value of attribute *name*; KeyError if there is none."""
         self.accessed = True
+        name = _plain(name)
         if name in self._values:
             return self._values[name]
         raw = self._current[name]
@@ -49,6 +50,7 @@ class Attributes(MutableMapping[str, Any]):
         if not isinstance(name, str):
             raise TypeError(f"the name of an attribute must be a str, not {type(name).__name__}")
         self.accessed = True
+        name = _plain(name)
         if name in self._baseline and self._values[name] is value:
             encode(value, name)  # refuses here what cannot be kept; the delta compares it with what was read
             return
@@ -59,6 +61,7 @@ class Attributes(MutableMapping[str, Any]):
     def __delitem__(self, name: str) -> None:
         """Remove attribute *name*; KeyError if there is none."""
         self.accessed = True
+        name = _plain(name)
         if name not in self._current:
             raise KeyError(name)
         del self._own()[name]
@@ -85,13 +88,14 @@ class Attributes(MutableMapping[str, Any]):
     def __contains__(self, name: object) -> bool:
         """Say whether there is an attribute *name*."""
         self.accessed = True
-        return name in self._current
+        return _plain(name) in self._current
 
     def increment(self, name: str, by: float = 1) -> int | float:
         """Add *by* to the number in attribute *name* (0 if there is none); parallel increments all count.
 
         Returns the sum as far as this request knows. Raises TypeError if the attribute is not a number.
         """
+        name = _plain(name)
         number = self.get(name, 0)
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise TypeError(f"attribute {name} is a {type(number).__name__}, not a number")
@@ -172,6 +176,8 @@ class Attributes(MutableMapping[str, Any]):
     def _put(self, name: str, value: Any) -> bool:
         """Set the local value; say whether its encoded form is what was there before."""
         raw = encode(value, name)
+        if not name.isascii():
+            encode(name, name)  # refuses here what is no valid Unicode
         same = self._current.get(name) == raw
         self._own()[name] = raw
         self._forget(name)
@@ -187,3 +193,8 @@ class Attributes(MutableMapping[str, Any]):
     def _forget(self, name: str) -> None:
         self._values.pop(name, None)
         self._baseline.pop(name, None)
+
+
+def _plain(name: Any) -> Any:
+    """Give a *name* of a subclass of str as a plain one: some enums have a hash and a text of their own."""
+    return str.__str__(name) if isinstance(name, str) and type(name) is not str else name
