@@ -290,3 +290,40 @@ def test_rotation_with_a_change_whose_reply_was_lost(brittle, line, sound, clock
     clock.advance(timedelta(minutes=1))
 
     assert dict(run(sound.load(session.identifier))) == {"a": 1, "n": 10, "b": 2, "c": 3}
+
+
+@pytest.mark.requirement("R43")
+def test_strict_save_does_not_conflict_with_itself(brittle, line, sound):
+    """A strict save that was sent twice, with another write between, does not take its own change for another's."""
+    session = anonymous(brittle)
+
+    def write_something_else():
+        line.between = None
+        theirs = run(sound.load(session.identifier))
+        theirs["c"] = 3
+        run(sound.save(theirs))
+
+    session.strict = True
+    session["b"] = 2
+    line.sends_twice, line.between = True, write_something_else
+    run(brittle.save(session))
+
+    assert dict(run(sound.load(session.identifier))) == {"a": 1, "n": 10, "b": 2, "c": 3}
+
+
+@pytest.mark.requirement("R43")
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_more_counted_after_a_lost_reply(brittle, line, sound, lost):
+    """What is counted after a save whose reply was lost is added to it; what that save counted counts once."""
+    session = anonymous(brittle)
+    for _ in range(lost):
+        session.increment("n")
+        line.breaks_at, line.after_sending = 1, True
+        with pytest.raises(StoreUnavailable):
+            run(brittle.save(session))
+        line.breaks_at = 0
+    session.increment("n")
+    session["b"] = 2
+    run(brittle.save(session))
+
+    assert dict(run(sound.load(session.identifier))) == {"a": 1, "n": 11 + lost, "b": 2}

@@ -55,14 +55,16 @@ class Writer:
         if handle is None or base is None:
             raise RuntimeError("only a stored session can be updated")
         loaded, current = base, session.payload
-        counts = any(isinstance(change, Increment) for change in changes)
-        write_id = session.write_id_for(changes) if counts else b""
+        # What must not be done twice, or is not to meet itself as another's change, is known again by its id.
+        is_noted = session.strict or any(isinstance(change, Increment) for change in changes)
+        write_id = session.write_id_for(changes) if is_noted else b""
         ticket = self._next_ticket(session)
         for attempt in range(_ATTEMPTS):
             header = session.next_header(base, await self._store.now())
             if ticket is not None and base.digest == loaded.digest:
                 header = header.rotate(ticket.digest, header.seen_at + milliseconds(self._policy.rotation_grace))
-            payload = current.following(apply(changes, current.attributes), write_id, header.seen_at - base.seen_at)
+            merged = apply(session.still_to_do(changes, current), current.attributes)
+            payload = current.following(merged, write_id, header.seen_at - base.seen_at)
             outcome = await self._write(session, handle, base, header, payload)
             if outcome is False:
                 raise SessionRevoked(f"session {handle} has ended; nothing was written")

@@ -78,6 +78,28 @@ def difference(path: Path, before: Any, after: Any) -> list[Operation]:
     return operations
 
 
+def without_counts(operations: Iterable[Operation], counted: Iterable[Operation]) -> list[Operation]:
+    """Give *operations* less the increments among *counted*. To carry out the others twice does no harm."""
+    sums = _sums(counted)
+    return [
+        Increment(change.path, change.by - sums.get(change.path, 0)) if isinstance(change, Increment) else change
+        for change in operations
+    ]
+
+
+def _sums(operations: Iterable[Operation]) -> dict[Path, int | float]:
+    """Sum up the increments of what was there before: those that no other change of the attribute precedes."""
+    changed: set[str | int] = set()
+    sums: dict[Path, int | float] = {}
+    for change in operations:
+        if not change.path:
+            return {}
+        if isinstance(change, Increment) and change.path[0] not in changed:
+            sums[change.path] = change.by
+        changed.add(change.path[0])
+    return sums
+
+
 def add(number: Any, by: float, name: str) -> int | float:
     """Add *by* to the *number* of the attribute *name*. Raises SessionConflict if it is none."""
     if isinstance(number, bool) or not isinstance(number, int | float):

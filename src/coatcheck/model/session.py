@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from coatcheck.model.attributes import Attributes
-from coatcheck.model.delta import Operation
+from coatcheck.model.delta import Operation, without_counts
 from coatcheck.model.policy import SessionPolicy, check_timeouts, milliseconds
 from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
 from coatcheck.model.ticket import Handle, Ticket
@@ -57,7 +57,7 @@ class Session(Attributes):
     """
 
     __slots__ = (
-        "_attempt",
+        "_attempts",
         "_rotation_wanted",
         "_seen_at",
         "_settings",
@@ -88,7 +88,7 @@ class Session(Attributes):
         self.cookie_due = False
         self._settings = _settings(header or policy)
         self._rotation_wanted = False
-        self._attempt: tuple[list[Operation], bytes] = [], b""
+        self._attempts: list[tuple[list[Operation], bytes]] = []
         self._seen_at = seen_at
 
     # What is known of it. To ask whose it is, or how old, is an access: the response depends on the session.
@@ -262,9 +262,16 @@ class Session(Attributes):
 
     def write_id_for(self, changes: list[Operation]) -> bytes:
         """Give the id of the write of *changes*: the same one when a save is tried again after a lost reply."""
-        if self._attempt[0] != changes:
-            self._attempt = changes, secrets.token_bytes(WRITE_ID_BYTES)
-        return self._attempt[1]
+        if not self._attempts or self._attempts[-1][0] != changes:
+            self._attempts.append((changes, secrets.token_bytes(WRITE_ID_BYTES)))
+        return self._attempts[-1][1]
+
+    def still_to_do(self, changes: list[Operation], stored: Payload) -> list[Operation]:
+        """Give *changes* less what an earlier save, whose reply was lost, has already counted in *stored*."""
+        for attempted, write_id in reversed(self._attempts):
+            if stored.has_write(write_id):
+                return without_counts(changes, attempted)
+        return changes
 
     def now_stored(self, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Take note of what the store holds now."""
@@ -275,7 +282,7 @@ class Session(Attributes):
             self.cookie_due = True
         self.ticket, self.header, self.payload = ticket, header, payload
         self._settings = _settings(header)
-        self._rotation_wanted, self._seen_at, self._attempt = False, header.seen_at, ([], b"")
+        self._rotation_wanted, self._seen_at, self._attempts = False, header.seen_at, []
         self.now_stored_as(payload.attributes)
 
     def now_new(self, policy: SessionPolicy, attributes: Mapping[str, bytes]) -> None:
