@@ -230,18 +230,18 @@ class Model:
         if record is not None and record.current == "new":
             record.current = copy.current = copy.identifier = copy.session.identifier
 
-    def take(self, copy: Copy) -> dict[str, Any]:
-        """End the session of *copy* and give what it held, with what was done to the copy."""
+    def take(self, copy: Copy, *, keep: bool = True) -> dict[str, Any]:
+        """End the session of *copy*; give what was done to the copy, and with *keep* what it held."""
         record = self.live(copy.handle)
         if record is None:
             raise Ended
         self.end(copy.handle, copy.client)
-        return copy.replay(record.attributes)
+        return copy.replay(record.attributes if keep else {})
 
     def bind(self, copy: Copy, subject: str) -> dict[str, Any]:
         """End what a sign-in on *copy* ends; give what the new session holds."""
         if copy.subject is not None:
-            attributes = self.take(copy)
+            attributes = self.take(copy, keep=copy.subject == subject)
         else:
             record = self.live(copy.handle)
             attributes = copy.replay(copy.stored if record is None else record.attributes)

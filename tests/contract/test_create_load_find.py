@@ -238,13 +238,30 @@ def test_record_moved_to_another_handle(sessions, server):
 
 
 @pytest.mark.requirement("R36")
-def test_record_of_a_lost_key(open_sessions):
-    """A record whose key has left the ring does not open; the text names the key's id and what to do."""
-    stored = open_sessions().create({"a": 1})
+def test_record_of_a_lost_key(open_sessions, server, logged):
+    """A record whose key is not in the ring counts as none; it stays, and the log names the key and what to do."""
+    sessions = open_sessions()
+    stored = sessions.create({"a": 1})
     other = open_sessions(keys=coatcheck.new_key())
 
-    with pytest.raises(RecordCorrupted, match="is not in the keyring: keep former keys in the ring until"):
-        other.load(stored.identifier)
+    assert other.load(stored.identifier) is None
+    assert other.find(stored.handle) is None
+
+    assert "Keep former keys in the ring until their last session has ended" in logged()[-1].getMessage()
+    assert dict(sessions.load(stored.identifier)) == {"a": 1}
+
+
+@pytest.mark.requirement("R2")
+def test_sign_in_over_a_record_of_a_lost_key(open_sessions):
+    """Whoever holds the cookie of a session that cannot be opened any more can sign in anew."""
+    stored = open_sessions().create({"a": 1})
+    other = open_sessions(keys=coatcheck.new_key())
+    session = other.load(stored.identifier) or other.new()
+
+    other.bind(session, "ada")
+
+    assert session.identifier != stored.identifier
+    assert other.load(session.identifier).subject == "ada"
 
 
 def test_prefixes_never_meet(open_sessions, server):

@@ -218,3 +218,21 @@ def test_revoke_all_frees_the_limit(open_sessions):
     sessions.revoke_all("ada")
 
     assert len(signed_in(sessions, "ada", 2)) == len(sessions.list_for("ada")) == 2
+
+
+@pytest.mark.requirement("R23")
+@pytest.mark.parametrize("nobody", [None, ""])
+def test_nobody_ends_nobodys_session(sessions, nobody):
+    """A visitor who is not signed in, and so has no subject, cannot end a session by its handle."""
+    (mine,) = signed_in(sessions, "ada")
+
+    assert sessions.revoke(str(mine.handle), subject=nobody) is False
+
+    assert sessions.load(mine.identifier) is not None
+
+
+@pytest.mark.parametrize("call", ["list_for", "revoke_all"])
+def test_a_subject_is_a_text(sessions, call):
+    """A subject that is not a str is refused with what to do: 7 and "7" must not be two people."""
+    with pytest.raises(TypeError, match=r"^a subject is a str, not int: pass str\(7\)$"):
+        getattr(sessions, call)(7)

@@ -233,14 +233,15 @@ class Stories(RuleBasedStateMachine):
     # Sessions are ended from outside
 
     @precondition(lambda self: len(self.model.records) > 2)
-    @rule(client=clients, pick=picks, claimed=st.sampled_from([None, "ada", "bob"]))
+    @rule(client=clients, pick=picks, claimed=st.sampled_from([None, "nobody", "ada", "bob"]))
     def revokes(self, client, pick, claimed):
         """A session is ended by its handle, perhaps for a subject that it is not of."""
         handle = self.pick(list(self.model.records), pick)
         record = self.model.live(handle)
         is_allowed = record is not None and claimed in {None, record.subject}
+        options = {} if claimed is None else {"subject": None if claimed == "nobody" else claimed}
 
-        assert self.opened[client].revoke(handle, subject=claimed) == is_allowed
+        assert self.opened[client].revoke(handle, **options) == is_allowed
 
         if is_allowed:
             self.model.end(handle, client)

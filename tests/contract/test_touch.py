@@ -28,21 +28,21 @@ def test_touch_is_coalesced(sessions, server, clock):
         for _ in range(200):
             assert sessions.touch(sessions.load(stored.identifier)) is True
 
-    assert [command.split()[0] for command in commands].count("PEXPIRE") == 1
-    assert {command.split()[0] for command in commands} == {"GET", "PEXPIRE"}
+    assert [command.split()[0] for command in commands].count("EVALSHA") == 1
+    assert {command.split()[0] for command in commands} == {"GET", "EVALSHA"}
 
 
 @pytest.mark.requirement("R16")
 @pytest.mark.requirement("R39")
 def test_order_of_commands(sessions, server, clock):
-    """A request that only reads is a GET; once in a tenth of the idle timeout a PEXPIRE follows it."""
+    """A request that only reads is a GET; once in a tenth of the idle timeout a script that extends it follows."""
     stored = sessions.create({"a": 1})
     with server.commands() as commands:
         for _ in range(4):
             sessions.save(sessions.load(stored.identifier))
             clock.moved += 100_000
 
-    assert [command.split()[0] for command in commands] == ["GET", "GET", "GET", "PEXPIRE", "GET"]
+    assert [command.split()[0] for command in commands] == ["GET", "GET", "GET", "EVALSHA", "GET"]
 
 
 @pytest.mark.requirement("R16")
@@ -127,3 +127,22 @@ def test_clock_set_back(sessions, clock):
         sessions.save(sessions.load(stored.identifier))
 
     assert sessions.load(stored.identifier) is not None
+
+
+@pytest.mark.requirement("R10")
+@pytest.mark.parametrize(("idle", "ends"), [(timedelta(minutes=1), True), (timedelta(days=14), False)])
+def test_touch_by_a_request_that_does_not_know_the_new_timeout(open_sessions, clock, idle, ends):
+    """A touch extends by what is stored, though another request has changed the timeouts since it was loaded."""
+    sessions, others = (
+        open_sessions(policy=SessionPolicy(absolute_timeout=timedelta(days=30), idle_timeout=timedelta(minutes=30)))
+        for _ in range(2)
+    )
+    stored = sessions.create({"a": 1})
+    stale, mine = others.load(stored.identifier), sessions.load(stored.identifier)
+    mine.set_timeouts(idle=idle)
+    sessions.save(mine)
+    others.save(stale)
+
+    clock.advance(timedelta(hours=1))
+
+    assert (sessions.load(stored.identifier) is None) == ends

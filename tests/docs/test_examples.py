@@ -11,7 +11,7 @@ import pytest
 from tests.fix_store import Server
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = re.compile(r"<!-- example: (\w+) -->\n```python\n(.*?)```", re.DOTALL)
+EXAMPLE = re.compile(r"<!-- example: ([\w-]+) -->\n```python\n(.*?)```", re.DOTALL)
 
 # What visits each example: it puts two things into a cart, in two requests of one browser.
 _ASGI = """
@@ -62,7 +62,101 @@ client = Client()
 client.post("/cart/book", secure=True)
 print(client.post("/cart/pen", secure=True).json())
 """,
-    "library": 'print(["book", "pen"] if len(sessions.list_for("ada")) == 1 else sessions.list_for("ada"))\n',
+    "library": """
+assert sessions.load(cookie) is None
+bag = sessions.create({"cart": ["book", "pen"]})
+print(sessions.load(sign_in(bag.identifier, "ada", "laptop"))["cart"])
+""",
+}
+
+# What visits those of docs/ that do nothing by themselves.
+_TRIALS = {
+    "devices": """
+from fastapi.testclient import TestClient
+
+def browser(name, **more):
+    client = TestClient(app, base_url="https://testserver", headers={"User-Agent": name})
+    answer = client.post("/sign-in", json={"user": "ada", **more})
+    assert answer.status_code == 200, answer.text
+    assert ("Max-Age" in answer.headers["Set-Cookie"]) == bool(more)
+    return client
+
+def seen(client):
+    return {line["device"]: line["handle"] for line in client.get("/devices").json()}
+
+with TestClient(app):
+    first, second, third = browser("first"), browser("second", remember=True), browser("third")
+    assert set(seen(first)) == {"first", "second", "third"}
+    fourth = browser("fourth")
+    assert (seen(first), set(seen(fourth))) == ({}, {"second", "third", "fourth"})
+    assert second.post("/devices/end", json={"handle": seen(second)["third"]}).json() is True
+    assert (seen(third), set(seen(fourth))) == ({}, {"second", "fourth"})
+    second.post("/sign-out")
+    assert (len(second.cookies), set(seen(fourth))) == (0, {"fourth"})
+    fifth = browser("fifth")
+    answer = fourth.post("/sign-out-everywhere")
+    assert (seen(fourth), seen(fifth), "Set-Cookie" in answer.headers) == ({}, {}, True)
+""",
+    "on-error": """
+from fastapi import Request
+from fastapi.testclient import TestClient
+from coatcheck import SessionConflict, StoreUnavailable
+
+@app.get("/{kind}")
+async def fail(kind: str):
+    raise {"outage": StoreUnavailable, "conflict": SessionConflict}[kind]
+
+client = TestClient(app, base_url="https://testserver")
+answer = client.get("/outage")
+assert (answer.status_code, answer.headers["Retry-After"], "moment" in answer.text) == (503, "5", True)
+assert client.get("/conflict").status_code == 409
+""",
+    "django": """
+from django.conf import settings
+settings.configure(COATCHECK=COATCHECK, SECRET_KEY="of the test, and thirty-two characters long")
+from coatcheck.django import sessions
+assert (sessions().policy.limit, sessions().policy.subject_attribute) == (5, "_auth_user_id")
+""",
+    "sharing": """
+import django
+from django.conf import settings
+from django.contrib.auth import get_user_model, login
+from django.core.management import call_command
+from django.core.wsgi import get_wsgi_application
+from django.http import JsonResponse
+from django.urls import path
+from starlette.testclient import TestClient
+from werkzeug.test import Client
+
+def sign_in(request):
+    login(request, get_user_model().objects.get())
+    return JsonResponse({})
+
+def who(request):
+    return JsonResponse({"user": request.user.get_username(), "cart": request.session.get("cart")})
+
+urlpatterns = [path("sign-in", sign_in), path("who", who)]
+settings.configure(
+    MIDDLEWARE=MIDDLEWARE, SESSION_ENGINE=SESSION_ENGINE, SESSION_COOKIE_NAME=SESSION_COOKIE_NAME, COATCHECK=COATCHECK,
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+    ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="of the test, and thirty-two characters long",
+)
+django.setup()
+call_command("migrate", verbosity=0)
+get_user_model().objects.create_user("ada")
+
+site, shop_client = Client(get_wsgi_application(), use_cookies=False), Client(shop, use_cookies=False)
+answer = site.post("/sign-in", base_url="https://shop.example.com")
+cookie = {"Cookie": answer.headers["Set-Cookie"].partition(";")[0]}
+shop_client.post("/shop/cart/book", base_url="https://shop.example.com", headers=cookie)
+with TestClient(api, base_url="https://shop.example.com", headers=cookie) as client:
+    assert client.get("/api/me").json() == {"user": "1", "cart": ["book"]}
+    seen = site.get("/who", base_url="https://shop.example.com", headers=cookie).json
+    assert seen == {"user": "ada", "cart": ["book"]}, seen
+    client.post("/api/sign-out")
+assert site.get("/who", base_url="https://shop.example.com", headers=cookie).json == {"user": "", "cart": None}
+""",
 }
 
 
@@ -71,18 +165,54 @@ def _examples() -> list[object]:
     return [pytest.param(name, code, id=name) for name, code in found]
 
 
+def _examples_of_docs() -> list[object]:
+    """List the examples of docs/*.md; those of one name in one document are one program."""
+    programs: dict[tuple[str, str], str] = {}
+    for document in sorted((ROOT / "docs").glob("*.md")):
+        for name, code in EXAMPLE.findall(document.read_text()):
+            programs[document.stem, name] = programs.get((document.stem, name), "") + code
+    return [pytest.param(name, code, id=f"{document}-{name}") for (document, name), code in programs.items()]
+
+
+def _run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command, environment = [sys.executable, *arguments], {**os.environ, **variables}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
 @pytest.mark.parametrize(("name", "code"), _examples())
 def test_example_of_the_readme(name: str, code: str, server: Server, key: str) -> None:
     """An example of the README does what it is there for, with no other settings than the store and a key."""
-    environment = {**os.environ, "COATCHECK_URL": server.url, "COATCHECK_KEYS": key}
-    program = [sys.executable, "-W", "error", "-c", code + _VISITS[name]]
-
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = _run("-W", "error", "-c", code + _VISITS[name], COATCHECK_URL=server.url, COATCHECK_KEYS=key)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "['book', 'pen']"
 
 
+@pytest.mark.parametrize(("name", "code"), _examples_of_docs())
+def test_example_of_the_docs(name: str, code: str, server: Server, key: str) -> None:
+    """An example of docs/ runs, and does what the text beside it says."""
+    program = code + _TRIALS.get(name, "")
+
+    done = _run("-W", "error", "-c", program, COATCHECK_URL=server.url, COATCHECK_KEYS=key)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["library", "devices"])
+def test_types_of_an_example(name: str) -> None:
+    """An example that spells out its types satisfies mypy as strictly as the library itself."""
+    (code,) = [parameter.values[1] for parameter in (*_examples(), *_examples_of_docs()) if parameter.values[0] == name]
+
+    done = _run("-m", "mypy", "--config-file=", "--cache-dir=.mypy_cache/examples", "--strict", "-c", code)
+
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_readme_has_an_example_for_each_framework() -> None:
     """Every adapter has its example."""
     assert {parameter.id for parameter in _examples()} == set(_VISITS)
+
+
+def test_each_trial_has_an_example() -> None:
+    """No trial is left without the example that it was written for."""
+    assert {parameter.values[0] for parameter in _examples_of_docs()} >= set(_TRIALS)

@@ -15,6 +15,7 @@ from coatcheck import (
     SessionRevoked,
     StoreUnavailable,
 )
+from coatcheck.engine import exchange as engine_exchange
 from coatcheck.engine.exchange import Exchange
 from coatcheck.engine.operations import Operations
 from coatcheck.model.ticket import Handle, Ticket
@@ -370,7 +371,7 @@ def test_outage_while_touching(exchange, stored, line, clock, caplog):
     outcome = run(exchange.finish(visit))
 
     assert outcome.set_cookie is None
-    assert [record.getMessage() for record in caplog.records] == ["session_touch_failed"]
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["session_touch_failed"]
 
 
 def test_limit_and_conflict_are_told(make):
@@ -514,4 +515,16 @@ def test_late_outage_is_logged(exchange, stored, line, caplog):
 
     run(exchange.finish_late(visit))
 
-    assert [record.getMessage() for record in caplog.records] == ["session_save_failed"]
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["session_save_failed"]
+
+
+def test_secure_cookie_over_http_is_pointed_out_once(exchange, caplog):
+    """Who sees a Secure cookie never come back finds the reason in the log, said once."""
+    engine_exchange.say_once_that_https_is_needed.cache_clear()
+    for _ in range(2):
+        visit = exchange.begin(None, https=False, host="localhost:8000")
+        run(exchange.load(visit))["a"] = 1
+        run(exchange.finish(visit))
+
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "coatcheck"]
+    assert said.startswith("session_cookie_needs_https: a Secure cookie was set on a request that came by http")

@@ -207,3 +207,37 @@ def test_revoke_only_if_listed(bench):
     assert bench.client.get(bench.key(TWO)) == foreign
     assert revoke(bench, ONE, listed=1) == [1, one.record]
     assert revoke(bench, ONE, listed=1) == [0]
+
+
+def test_touch(bench, stored):
+    """Touch makes the record live for its own idle timeout from now on."""
+    bench.client.pexpire(bench.key(ONE), 1000)
+
+    assert bench.run(scripts.TOUCH, [bench.key(ONE)], bench.now) == 1
+
+    assert IDLE - 5000 < bench.client.pttl(bench.key(ONE)) <= IDLE
+    assert bench.client.get(bench.key(ONE)) == stored
+
+
+def test_touch_near_the_absolute_deadline(bench, stored):
+    """Touch never lets a record live past its absolute deadline."""
+    assert bench.run(scripts.TOUCH, [bench.key(ONE)], bench.now + ABSOLUTE - 7000) == 1
+
+    assert 0 < bench.client.pttl(bench.key(ONE)) <= 7000
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_touch_at_the_absolute_deadline(bench, stored, late):
+    """From the absolute deadline on, touch does nothing."""
+    before = bench.client.pttl(bench.key(ONE))
+
+    assert bench.run(scripts.TOUCH, [bench.key(ONE)], bench.now + ABSOLUTE + late) == 0
+
+    assert bench.client.pttl(bench.key(ONE)) <= before
+
+
+def test_touch_of_nothing(bench):
+    """Touch creates nothing."""
+    assert bench.run(scripts.TOUCH, [bench.key(ONE)], bench.now) == 0
+
+    assert bench.names() == []

@@ -58,8 +58,9 @@ def test_embedded_is_the_default(tmp_path, monkeypatch):
 @pytest.mark.parametrize("url", ["memcached://h", "http://h", "rdis://h", "cluster://h", "sentinel://h/m"])
 def test_unknown_kind_of_store(url):
     """A scheme that is none of ours is refused, with the list of those that are."""
+    scheme = url.partition(":")[0]
     expected = (
-        f"{url.partition(':')[0]}: no such kind of store; use one of "
+        f"{scheme}: no such kind of store{' yet' if scheme in {'cluster', 'sentinel'} else ''}; use one of "
         "redis://, rediss://, unix://, valkey://, valkeys://, embedded://"
     )
     with pytest.raises(ConfigurationError) as refused:
@@ -71,7 +72,9 @@ def test_unknown_kind_of_store(url):
 @pytest.mark.parametrize("url", ["localhost", "localhost:6379", f"user:{SECRET}@host", "redis:/h"])
 def test_no_url_at_all(url):
     """What has no scheme is refused without repeating it: it may hold a password."""
-    with pytest.raises(ConfigurationError, match=r"^the address: no such kind of store; use one of redis://"):
+    with pytest.raises(
+        ConfigurationError, match=r"^the address has no scheme: write redis://host:port, or another of redis://"
+    ):
         Address(url)
 
 

@@ -486,3 +486,11 @@ def test_both_transports_meet_the_protocol(server, key):
     blocking.close()
 
     assert dict(asyncio.run(Operations(awaited, keyring=ring).load(stored.identifier))) == {"a": 1}
+
+
+def test_unknown_option(opened, private):
+    """An option that redis-py does not know is refused by name when the first connection is to be made."""
+    does = opened(f"unix://{private.socket}", sockettimeout=3)
+
+    with pytest.raises(ConfigurationError, match=r"^redis-py does not take these options: .*sockettimeout"):
+        does("list_for", "ada")

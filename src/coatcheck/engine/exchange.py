@@ -11,6 +11,7 @@ An adapter only carries these to and from its framework. It loads as late as the
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 from coatcheck.engine.operations import Operations
@@ -36,6 +37,7 @@ class Visit:
 
     ticket: Ticket | None
     secure: bool
+    https: bool = True
     session: Session | None = None
     is_over: bool = False
 
@@ -87,7 +89,7 @@ class Exchange:
         values = self.cookie.read(cookies, secure=secure) if cookies else ()
         if len(values) > 1:
             log.warning("session_cookie_duplicated", extra={"count": len(values)})
-        return Visit(Ticket.parse(values[0]) if len(values) == 1 else None, secure)
+        return Visit(Ticket.parse(values[0]) if len(values) == 1 else None, secure, https)
 
     async def load(self, visit: Visit) -> Session:
         """Give the request's session, a new one where there is none. Raises StoreError, which is no logout."""
@@ -137,13 +139,13 @@ class Exchange:
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
         except SessionError as error:
-            log.error("session_save_failed", extra={"handle": str(session.handle), "error": str(error)})  # noqa: TRY400
+            log.error("session_save_failed: %s", error, extra={"handle": str(session.handle)})  # noqa: TRY400
 
     def failure(self, error: SessionError) -> Failure:
         """Say how to answer a request that met *error*, unless the application has its own way."""
         match error:
             case StoreError():
-                log.error("session_store_failed", extra={"error": str(error)})
+                log.error("session_store_failed: %s", error)
                 text = "The session store cannot be reached. You are still signed in; please try again.\n"
                 return Failure(503, text, (*_PLAIN, ("Retry-After", "1")))
             case SessionLimitReached():
@@ -160,7 +162,7 @@ class Exchange:
         try:
             await self.sessions.save(session)
         except StoreError as error:  # only the idle deadline was to be extended: the response is good
-            log.warning("session_touch_failed", extra={"handle": str(session.handle), "error": str(error)})
+            log.warning("session_touch_failed: %s", error, extra={"handle": str(session.handle)})
 
     def _cookie_for(self, visit: Visit, session: Session) -> str | None:
         if session.ended:
@@ -168,5 +170,17 @@ class Exchange:
         if not session.cookie_due or session.identifier is None or session.is_superseded:
             return None
         session.cookie_due = False
+        if visit.secure and not visit.https:
+            say_once_that_https_is_needed()
         max_age = self.sessions.remaining(session) if session.persistent else None
         return self.cookie.set(session.identifier, secure=visit.secure, max_age=max_age)
+
+
+@cache
+def say_once_that_https_is_needed() -> None:
+    """Log, once a process, why a browser will not return the cookie."""
+    log.warning(
+        "session_cookie_needs_https: a Secure cookie was set on a request that came by http; browsers return it over "
+        "https only. Behind a proxy that ends TLS, pass its X-Forwarded-Proto on; for development on "
+        "http://localhost, switch the framework's debug mode on; see docs/settings.md"
+    )

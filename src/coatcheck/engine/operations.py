@@ -7,7 +7,9 @@ interfere with are taken by a script in the store (engine/lua), never by looking
 import logging
 import secrets
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, Final
+from uuid import UUID  # noqa: TID251  a type of value here
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.store import ALL_PARTITIONS, Limit, Opened, Refusal, Store
@@ -26,6 +28,15 @@ log = logging.getLogger("coatcheck")
 
 _PAGE: Final = 200
 _BATCH: Final = 1000
+
+
+class Anyone(Enum):
+    """Stands for whoever a session belongs to."""
+
+    ANYONE = "anyone"
+
+
+ANYONE: Final = Anyone.ANYONE
 
 
 class Operations:
@@ -133,8 +144,7 @@ class Operations:
         # abs: the server's clock may be set back, or its successor's lag; a use in the future is none to rely on
         if abs(now - self._writer.last_use(handle, 0)) < header.idle_timeout // 10:
             return True
-        ttl = header.ttl(now)
-        if ttl <= 0 or not await self._store.extend(handle, ttl):
+        if not await self._store.extend(handle, now):
             return False
         self._writer.note_use(handle, now)
         session.seen(now)
@@ -149,14 +159,15 @@ class Operations:
         session.rotate()
         await self.save(session)
 
-    async def revoke(self, session: Session | Handle | str, *, subject: str | None = None) -> bool:
+    async def revoke(self, session: Session | Handle | str, *, subject: str | Anyone | None = ANYONE) -> bool:
         """End a session at once; return whether there was one to end.
 
-        Given by its handle it takes two round trips, or one where *subject* is given: then it is ended only
-        if it is that subject's, which makes it safe to pass on a handle that a user has sent.
+        Given by its handle it takes two round trips, or one where *subject* is given: then it is ended only if it
+        is that subject's, which makes it safe to pass on a handle that a user has sent. Nobody (None, "") has no
+        sessions, so that ends none.
         """
         if isinstance(session, Session):
-            if subject not in {None, session.subject}:
+            if subject not in {ANYONE, session.subject}:
                 raise ValueError("the session is another subject's")
             session.ended = True
             handle = None if session.is_new else session.handle
@@ -164,10 +175,11 @@ class Operations:
             session.now_ended()
             return former is not None
         handle = _handle(session)
-        if handle is None:
+        if handle is None or not subject:
             return False
-        owner = await self._owner(handle) if subject is None else subject
-        return await self._writer.end(handle, owner, only_if_listed=subject is not None) is not None
+        if subject is ANYONE:
+            return await self._writer.end(handle, await self._owner(handle)) is not None
+        return await self._writer.end(handle, _text(subject), only_if_listed=True) is not None
 
     async def sweep(self) -> int:
         """Settle the expiry indexes of all partitions; return how many sessions were found to have ended.
@@ -206,12 +218,12 @@ class Operations:
         Raises SessionRevoked when the session was a subject's and has ended meanwhile (an anonymous one that
         is gone is no obstacle to a sign-in), SessionLimitReached, StoreUnavailable.
         """
-        if not subject:
+        if not _text(subject):
             raise ValueError("the subject must not be empty")
         place, *older = self._store.places(subject)
         replacing = session.handle if session.subject == subject else None
         if session.subject is not None and (replacing is None or replacing.partition != place.partition):
-            await self._writer.take(session)
+            await self._writer.take(session, keep=replacing is not None)
             replacing = None
         anonymous = session.handle if replacing is None else None
         changes, base = session.delta(), session.header
@@ -258,7 +270,7 @@ class Operations:
             session.pop(attribute, None)
         if session.subject is None:
             return
-        await self._writer.take(session)
+        await self._writer.take(session, keep=True)
         if session.is_empty:
             session.now_ended()
         else:
@@ -274,7 +286,7 @@ class Operations:
         if keep is not None and kept is None:
             raise ValueError("keep is not a session handle")
         ended = 0
-        for place in self._store.places(subject):
+        for place in self._store.places(_text(subject)):
             left = 1
             while left:
                 count, left = await self._store.remove_all(place, kept, _BATCH)
@@ -285,7 +297,7 @@ class Operations:
     async def list_for(self, subject: str) -> list[SessionInfo]:
         """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them."""
         found: list[SessionInfo] = []
-        for place in self._store.places(subject):
+        for place in self._store.places(_text(subject)):
             start, looked_at = 0, _PAGE
             while looked_at == _PAGE:
                 looked_at, live = await self._store.page(place, start, _PAGE)
@@ -327,7 +339,7 @@ class Operations:
             record = await self._writer.end(handle, None)
             return None if record is None else self._store.open(handle, record)
         except StoreError as error:
-            log.warning("session_left_behind", extra={"handle": str(handle), "error": str(error)})
+            log.warning("session_left_behind: %s", error, extra={"handle": str(handle)})
             return None
 
     async def _count(self, places: list[Place]) -> int:
@@ -371,6 +383,20 @@ def _handle(handle: Handle | str) -> Handle | None:
         return None
 
 
+def _text(subject: Any) -> str:
+    """Refuse a subject that is not a str: 7 and "7" must not be two people, nor one by accident."""
+    if not isinstance(subject, str):
+        raise TypeError(f"a subject is a str, not {type(subject).__name__}: pass str({subject!r})")
+    return subject
+
+
 def _subject(value: Any) -> str | None:
-    """Give the subject that an attribute's value names; None for nobody."""
-    return None if value is None or value == "" else str(value)
+    """Give the subject that an attribute's value names; None for nobody (None, "", False).
+
+    Raises TypeError for what cannot be told apart for certain: everybody would share one subject.
+    """
+    if value is None or value is False or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | UUID):
+        raise TypeError(f"the policy's subject_attribute must hold a str, an int or a UUID, not {value!r}")
+    return str(value)

@@ -35,6 +35,7 @@ def _load(name: str) -> Script:
 
 CREATE: Final = _load("create")
 SAVE: Final = _load("save")
+TOUCH: Final = _load("touch")
 BIND: Final = _load("bind")
 TRIM: Final = _load("trim")
 REVOKE: Final = _load("revoke")
@@ -42,4 +43,4 @@ REVOKE_ALL: Final = _load("revoke_all")
 LIST: Final = _load("list")
 SWEEP: Final = _load("sweep")
 
-BY_SHA: Final = {script.sha: script for script in (CREATE, SAVE, BIND, TRIM, REVOKE, REVOKE_ALL, LIST, SWEEP)}
+BY_SHA: Final = {script.sha: script for script in (CREATE, SAVE, TOUCH, BIND, TRIM, REVOKE, REVOKE_ALL, LIST, SWEEP)}

@@ -3,6 +3,7 @@
 Nothing is decided here; engine/operations.py does that, or the scripts in engine/lua.
 """
 
+import logging
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
@@ -17,6 +18,8 @@ from coatcheck.model.partition import PARTITIONS
 from coatcheck.model.policy import AtLimit
 from coatcheck.model.record import Header, Payload, Records, pack_revision
 from coatcheck.model.ticket import Handle
+
+log = logging.getLogger("coatcheck")
 
 Opened = tuple[Header, Payload]
 
@@ -93,9 +96,23 @@ class Store:
         return places[0] if places else None
 
     async def read(self, handle: Handle) -> Opened | None:
-        """Read a record. Raises RecordCorrupted."""
+        """Read a record. Raises RecordCorrupted.
+
+        None too for one whose key the ring does not have: nobody can open it any more, or it is another
+        application's. It is left alone.
+        """
         (record,) = await self._call(("GET", self._keys.record(handle)))
-        return None if record is None else self._records.open(handle, record)
+        if record is None:
+            return None
+        if not self._records.has_key_of(record):
+            log.error(
+                "session_key_missing: session %s was sealed with key %s, which is not in the ring; it counts as none. "
+                "Keep former keys in the ring until their last session has ended.",
+                handle,
+                record[2:4].hex(),
+            )
+            return None
+        return self._records.open(handle, record)
 
     async def create(self, handle: Handle, header: Header, payload: Payload) -> bool:
         """Store a first record; False if the handle is taken."""
@@ -121,9 +138,9 @@ class Store:
         code, *current = reply
         return self._records.open(handle, current[0]) if current else bool(code)
 
-    async def extend(self, handle: Handle, ttl: int) -> bool:
-        """Let the record live for *ttl* ms from now; False if there is none."""
-        (there,) = await self._call(("PEXPIRE", self._keys.record(handle), ttl))
+    async def extend(self, handle: Handle, now: int) -> bool:
+        """Extend the idle deadline by what the record says; False if there is none, or its time is over."""
+        (there,) = await self._call(scripts.TOUCH.command((self._keys.record(handle),), now))
         return bool(there)
 
     async def remove(

@@ -117,13 +117,17 @@ class Writer:
         log.info("session_revoked", extra={"handle": str(handle)})
         return record
 
-    async def take(self, session: Session) -> None:
-        """End the stored session; what it held, with this request's changes, is left in *session* as a new one."""
+    async def take(self, session: Session, *, keep: bool) -> None:
+        """End the stored session; *session* goes on as a new one with this request's changes.
+
+        keep: also with what it held. Raises SessionRevoked when the session has ended meanwhile.
+        """
         handle, changes = session.handle, session.delta()
         record = None if handle is None else await self.end(handle, session.subject)
         if handle is None or record is None:
             raise SessionRevoked(f"session {handle} has ended; nothing was written")
-        session.now_new(self._policy, apply(changes, self._store.open(handle, record)[1].attributes))
+        held = self._store.open(handle, record)[1].attributes if keep else {}
+        session.now_new(self._policy, apply(changes, held))
 
     def settle(self, session: Session, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Note what the store holds now, and that the write has extended the idle deadline."""

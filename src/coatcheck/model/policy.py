@@ -47,6 +47,13 @@ class SessionPolicy:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+        for name in ("idle_timeout", "absolute_timeout", "rotation_grace"):
+            if not isinstance(getattr(self, name), timedelta):
+                raise ConfigurationError(f"{name} is a timedelta, not {getattr(self, name)!r}")
+        if type(self.limit) not in {int, type(None)}:
+            raise ConfigurationError(f"limit is a whole number, or None for no limit, not {self.limit!r}")
+        if not isinstance(self.subject_attribute, str | None):
+            raise ConfigurationError(f"subject_attribute is the name of an attribute, not {self.subject_attribute!r}")
         check_timeouts(self.idle_timeout, self.absolute_timeout)
         if not timedelta(0) <= self.rotation_grace <= timedelta(minutes=5):
             raise ConfigurationError("rotation_grace must lie between 0 and 5 minutes")

@@ -130,6 +130,11 @@ class Records:
         cipher = AESGCM(key.record_key(self._prefix, handle))
         return head + nonce + cipher.encrypt(nonce, body, head + binding(self._prefix, handle))
 
+    def has_key_of(self, record: bytes) -> bool:
+        """Say whether the ring has the key that sealed *record*; True too for what is no record of this format."""
+        is_record = len(record) >= _FIXED.size and record[0] == RECORD_FORMAT
+        return not is_record or bool(self._keyring.with_id(record[2:4]))
+
     def open(self, handle: Handle, record: bytes) -> tuple[Header, Payload]:
         """Open the record of *handle*. Raises RecordCorrupted; the record itself is left alone."""
         header, flags, key_id, size = _unpack(record)

@@ -24,6 +24,7 @@ Keys = Keyring | str | Iterable[str] | None
 
 _TWINS: Final = {"valkey": "redis", "valkeys": "rediss"}
 _SCHEMES: Final = ("redis", "rediss", "unix", *_TWINS, "embedded")
+_KINDS: Final = ", ".join(f"{name}://" for name in _SCHEMES)
 
 
 class Address:
@@ -35,11 +36,12 @@ class Address:
         """Read *url*, or COATCHECK_URL, or else mean the embedded store. Raises ConfigurationError."""
         url = url or os.environ.get("COATCHECK_URL") or "embedded://"
         scheme, separator, rest = url.partition("://")
-        if not separator or scheme not in _SCHEMES:
-            raise ConfigurationError(
-                f"{scheme if separator and scheme.isalpha() else 'the address'}: no such kind of store; use one of "
-                + ", ".join(f"{name}://" for name in _SCHEMES)
-            )
+        if not separator:
+            raise ConfigurationError("the address has no scheme: write redis://host:port, or another of " + _KINDS)
+        if scheme not in _SCHEMES:
+            named = scheme if scheme.isalpha() else "the address"
+            later = " yet" if scheme.startswith(("sentinel", "cluster", "redis+", "valkey+")) else ""
+            raise ConfigurationError(f"{named}: no such kind of store{later}; use one of {_KINDS}")
         self._embedded: Embedded | None = None
         if scheme == "embedded":
             host, path = urlsplit(url).netloc, unquote(urlsplit(url).path)

@@ -4,7 +4,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, Self, TypeVar
 
 from coatcheck.engine.clock import Clock
-from coatcheck.engine.operations import Operations
+from coatcheck.engine.operations import ANYONE, Anyone, Operations
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
@@ -91,7 +91,7 @@ class Sessions:
         """See `Operations.rotate`."""
         return run(self.core.rotate(session))
 
-    def revoke(self, session: Session | Handle | str, *, subject: str | None = None) -> bool:
+    def revoke(self, session: Session | Handle | str, *, subject: str | Anyone | None = ANYONE) -> bool:
         """See `Operations.revoke`."""
         return run(self.core.revoke(session, subject=subject))
 

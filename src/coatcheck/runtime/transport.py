@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from os import getpid
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import redis
@@ -31,6 +31,8 @@ from coatcheck.engine.scripts import BY_SHA
 from coatcheck.engine.transport import Command
 from coatcheck.model.errors import ConfigurationError, SessionError, StoreUnavailable
 from coatcheck.runtime.address import Address
+
+Pool = TypeVar("Pool", redis.BlockingConnectionPool, redis.asyncio.BlockingConnectionPool)
 
 _RETRIES: Final = 2
 _DEFAULTS: Final[dict[str, Any]] = {
@@ -85,7 +87,7 @@ class BlockingTransport:
     def _connected(self) -> redis.Redis:
         client = self._client
         if client is None:
-            pool = redis.BlockingConnectionPool.from_url(self.address.url(), **self._options)
+            pool = _checked_pool(redis.BlockingConnectionPool.from_url(self.address.url(), **self._options))
             client = self._client = redis.Redis.from_pool(pool)
         return client
 
@@ -192,7 +194,8 @@ class _Line:
         self, url: str, options: dict[str, Any], lines: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Line]"
     ) -> None:
         self.pid = getpid()
-        self.client = redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
+        pool = _checked_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
+        self.client = redis.asyncio.Redis.from_pool(pool)
         self.keeper = self._close_with_loop(lines)
 
     async def _close_with_loop(
@@ -209,6 +212,15 @@ class _Line:
             if lines.get(loop) is self:
                 del lines[loop]
             await self.client.aclose()
+
+
+def _checked_pool(pool: Pool) -> Pool:
+    """Make one connection, without connecting it, to see that redis-py knows the options. Raises ConfigurationError."""
+    try:
+        pool.connection_class(**pool.connection_kwargs)
+    except TypeError as error:
+        raise ConfigurationError(f"redis-py does not take these options: {error}") from None
+    return pool
 
 
 def _greet(connection: AbstractConnection) -> None:
