@@ -124,6 +124,32 @@ def test_what_was_ones_is_not_handed_to_another(sessions, anonymous):
     assert dict(sessions.load(anonymous.identifier)) == dict(anonymous) == {"greeting": "hello bob"}
 
 
+def test_a_service_that_names_another_attribute(open_sessions):
+    """A service that shares a session, and goes by another attribute, signs nobody out by reading or writing it."""
+    sessions = open_sessions(policy=SessionPolicy(subject_attribute="user_id"))
+    others = open_sessions(policy=SessionPolicy(subject_attribute="_auth_user_id"))
+    session = sessions.create({"user_id": "ada"})
+    for changes in ({}, {"a": 1}):
+        theirs = others.load(session.identifier)
+        theirs.update(changes)
+        others.save(theirs)
+
+    assert sessions.load(session.identifier).subject == "ada"
+    assert dict(sessions.load(session.identifier)) == {"user_id": "ada", "a": 1}
+
+
+def test_a_session_from_before_the_attribute_was_named(open_sessions):
+    """A session that already holds the attribute is bound when it is next saved under a policy that names it."""
+    stored = open_sessions().create({"user_id": 7})
+    sessions = open_sessions(policy=SessionPolicy(subject_attribute="user_id"))
+    session = sessions.load(stored.identifier)
+
+    sessions.save(session)
+
+    assert session.subject == "7"
+    assert handles(sessions, "7") == {session.handle}
+
+
 @pytest.mark.parametrize("value", [True, 1.5, [], {}, b"ada"])
 def test_attribute_that_names_nobody_for_certain(open_sessions, value):
     """A value that many could share is refused as a subject; so nobody is bound to it."""

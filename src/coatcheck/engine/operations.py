@@ -202,9 +202,15 @@ class Operations:
         return max(0, session.header.absolute_deadline - now) // 1000
 
     def wanted_subject(self, session: Session) -> str | None:
-        """Say whose session it is to be: what the policy's subject_attribute holds; None for nobody."""
-        attribute = self.policy.subject_attribute
-        return session.payload.subject if attribute is None else _subject(session.peek(attribute))
+        """Say whose session it is to be: what the policy's subject_attribute holds; None for nobody.
+
+        A bound session stays its subject's unless this request has set or removed that attribute: a service that
+        names another attribute, and shares the session, must not sign people out by reading it.
+        """
+        attribute, subject = self.policy.subject_attribute, session.payload.subject
+        if attribute is None or (subject is not None and not session.has_set(attribute)):
+            return subject
+        return _subject(session.peek(attribute))
 
     # Subjects
 

@@ -131,6 +131,10 @@ class Attributes(MutableMapping[str, Any]):
         finally:
             self.accessed = accessed
 
+    def has_set(self, name: str) -> bool:
+        """Say whether attribute *name* was given another value, or removed, since the attributes were stored."""
+        return self._current.get(name) != self.stored.get(name)
+
     def check_conflicts(self, theirs: Mapping[str, bytes]) -> None:
         """Raise SessionConflict if *theirs* differs from what was loaded where this session has changes."""
         for operation in self.delta():
