@@ -25,6 +25,7 @@ from coatcheck.model.errors import (
     StoreError,
     StoreUnavailable,
 )
+from coatcheck.model.events import Event, EventType
 from coatcheck.model.keyring import Keyring, new_key
 from coatcheck.model.policy import AtLimit, SessionPolicy
 from coatcheck.model.session import Session, SessionInfo, Status
@@ -37,6 +38,8 @@ __all__ = [
     "AtLimit",
     "ConfigurationError",
     "CookiePolicy",
+    "Event",
+    "EventType",
     "Handle",
     "Keyring",
     "RecordCorrupted",

@@ -3,6 +3,8 @@
     <prefix>:{<tag>}:s:<handle>     string      a record
     <prefix>:{<tag>}:u:<digest>     sorted set  handles of one subject, by absolute deadline (ms)
     <prefix>:{<tag>}:x              sorted set  bound sessions (handle and digest), by when to look at them (ms)
+    <prefix>:{<tag>}:g              string      epoch: sessions of the partition created by then (ms) have ended
+    <prefix>:{<tag>}:e              stream      lifecycle events; also the name of the channel that tells them
 
 The tag is the partition's: all the keys of one operation lie in one Cluster slot.
 """
@@ -21,7 +23,7 @@ _PREFIX_SHAPE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
 class Keys:
     """The key names of one prefix."""
 
-    __slots__ = ("_expiry", "_stems", "_subjects", "prefix")
+    __slots__ = ("_epochs", "_events", "_expiry", "_stems", "_subjects", "prefix")
 
     def __init__(self, prefix: str) -> None:
         """Serve *prefix*. Raises ConfigurationError for one that could be mistaken in a key's name."""
@@ -31,6 +33,8 @@ class Keys:
         self._stems = [f"{prefix}:{{{tag}}}:s:" for tag in TAGS]
         self._subjects = [f"{prefix}:{{{tag}}}:u:" for tag in TAGS]
         self._expiry = [f"{prefix}:{{{tag}}}:x" for tag in TAGS]
+        self._epochs = [f"{prefix}:{{{tag}}}:g" for tag in TAGS]
+        self._events = [f"{prefix}:{{{tag}}}:e" for tag in TAGS]
 
     def record(self, handle: Handle) -> str:
         """Name the record of *handle*."""
@@ -47,3 +51,11 @@ class Keys:
     def expiry(self, partition: int) -> str:
         """Name the expiry index of *partition*."""
         return self._expiry[partition]
+
+    def epoch(self, partition: int) -> str:
+        """Name the epoch of *partition*."""
+        return self._epochs[partition]
+
+    def events(self, partition: int) -> str:
+        """Name the stream of lifecycle events of *partition*, and their channel."""
+        return self._events[partition]

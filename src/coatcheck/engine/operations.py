@@ -6,7 +6,8 @@ interfere with are taken by a script in the store (engine/lua), never by looking
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from coatcheck.engine.clock import Clock
@@ -16,8 +17,9 @@ from coatcheck.engine.writer import Writer
 from coatcheck.model.codec import decode
 from coatcheck.model.delta import apply
 from coatcheck.model.errors import RecordCorrupted, SessionLimitReached, SessionRevoked
+from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.keyring import Keyring, Place
-from coatcheck.model.policy import SessionPolicy
+from coatcheck.model.policy import LONGEST, SessionPolicy, milliseconds
 from coatcheck.model.record import Payload
 from coatcheck.model.session import Session, SessionInfo, instant
 from coatcheck.model.ticket import Handle, Ticket
@@ -70,7 +72,8 @@ class Operations:
         """Load the session that *identifier* (a cookie's value) opens; None if there is none.
 
         None for a malformed identifier (without asking the store), one that never was, that has ended or
-        whose secret is not the right one. Raises StoreUnavailable and RecordCorrupted: neither means that
+        whose secret is not the right one. A former secret, used after its grace, ends the session: either its
+        owner or whoever uses the new one has stolen it. Raises StoreUnavailable and RecordCorrupted: neither means that
         the session has ended.
         """
         ticket = Ticket.parse(identifier) if isinstance(identifier, str) else identifier
@@ -80,10 +83,13 @@ class Operations:
         header, digest = session.header, ticket.digest
         if secrets.compare_digest(digest, header.digest):
             return session
-        if header.former_digest is not None and secrets.compare_digest(digest, header.former_digest):
-            if await self._store.now() < header.former_until:
-                return session
-            log.warning("session_secret_replayed", extra={"handle": str(ticket.handle)})
+        former = header.former_digest
+        in_grace = former is not None and secrets.compare_digest(digest, former)
+        if in_grace and await self._store.now() < header.former_until:
+            return session
+        if session.payload.was_given(digest):
+            log.warning("session_replayed", extra={"handle": str(ticket.handle)})
+            await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED)
         return None
 
     async def find(self, handle: Handle | str) -> Session | None:
@@ -117,6 +123,8 @@ class Operations:
             if not session.is_empty:
                 await self._writer.create(session)
         elif session.is_changed:
+            if any(session.has_changed(name) for name in self.policy.rotating):
+                session.rotate()
             await self._writer.update(session)
         elif session.identifier is not None:
             await self.touch(session)
@@ -139,6 +147,13 @@ class Operations:
         session.seen(now)
         return True
 
+    def is_rotation_due(self, session: Session) -> bool:
+        """Say whether the policy's rotate_every has passed since the session last got a secret. Sends nothing."""
+        every, header = self.policy.rotate_every, session.header
+        if every is None or header is None or session.is_superseded or not self._store.clock.is_known:
+            return False
+        return self._store.clock.now() - max(header.created_at, session.payload.rotated_at) >= milliseconds(every)
+
     async def rotate(self, session: Session) -> None:
         """Give *session* a new secret, and save it; the former one is honoured for the policy's grace.
 
@@ -148,25 +163,29 @@ class Operations:
         session.rotate()
         await self.save(session)
 
-    async def revoke(self, session: Session | Handle | str, *, subject: str | None = None) -> bool:
+    async def revoke(
+        self, session: Session | Handle | str, *, subject: str | None = None, by: str = "", why: str = ""
+    ) -> bool:
         """End a session at once; return whether there was one to end.
 
         Given by its handle it takes two round trips, or one where *subject* is given: then it is ended only
         if it is that subject's, which makes it safe to pass on a handle that a user has sent.
+        by, why: for the event, one line each.
         """
+        cause = Cause(by, why)
         if isinstance(session, Session):
             if subject not in {None, session.subject}:
                 raise ValueError("the session is another subject's")
             session.ended = True
             handle = None if session.is_new else session.handle
-            former = None if handle is None else await self._writer.end(handle, session.subject)
+            former = None if handle is None else await self._writer.end(handle, session.subject, cause=cause)
             session.now_ended()
             return former is not None
         handle = _handle(session)
         if handle is None:
             return False
         owner = await self._owner(handle) if subject is None else subject
-        return await self._writer.end(handle, owner, only_if_listed=subject is not None) is not None
+        return await self._writer.end(handle, owner, only_if_listed=subject is not None, cause=cause) is not None
 
     async def sweep(self) -> int:
         """Settle the expiry indexes of all partitions; return how many sessions were found to have ended.
@@ -195,31 +214,43 @@ class Operations:
 
     # Subjects
 
-    async def bind(self, session: Session, subject: str) -> None:
+    async def bind(self, session: Session, subject: str, *, assurance: int = 1) -> None:
         """Sign *subject* in: the session continues under a new handle as that subject's, with new deadlines.
 
+        assurance: how strongly the subject has proved who it is (NIST SP 800-63B: 1, 2 or 3). To bind the subject
+        that the session has already is to authenticate it again: `Session.auth_time` is now.
+
         One script stores it, lists it and keeps the policy's limit. The former record ends: an anonymous one
-        right after, in a second round trip; one of the same subject in the same step; another subject's before.
-        What other requests wrote to it meanwhile is brought along.
+        right after, in a second round trip; one of the same subject in the same step; another subject's before,
+        and of that nothing is kept but what this request has set. What other requests wrote meanwhile to a session
+        that is continued is brought along. Of an anonymous session only the policy's `carried` attributes cross.
 
         Raises SessionRevoked when the session was a subject's and has ended meanwhile (an anonymous one that
         is gone is no obstacle to a sign-in), SessionLimitReached, StoreUnavailable.
         """
         if not subject:
             raise ValueError("the subject must not be empty")
+        if assurance not in {1, 2, 3}:
+            raise ValueError(f"assurance is 1, 2 or 3, not {assurance!r}")
         attribute = self.policy.subject_attribute
         if attribute is not None and _subject(session.peek(attribute)) != subject:
             session[attribute] = subject
         place, *older = self._store.places(subject)
+        crossing = self.policy.carried if session.subject is None else None
         replacing = session.handle if session.subject == subject else None
         if session.subject is not None and (replacing is None or replacing.partition != place.partition):
-            await self._writer.take(session)
+            await self._writer.take(session, Cause(why="another sign-in"), keep=replacing is not None)
             replacing = None
         anonymous = session.handle if replacing is None else None
         changes, base = session.delta(), session.header
         ticket = Ticket.new(Handle.new(place.partition))
         header = session.new_header(await self._store.now(), ticket.digest)
-        payload = Payload(subject, apply(changes, session.stored))
+        payload = Payload(
+            subject,
+            apply(changes, _only(session.stored, crossing)),
+            signed_in_at=header.created_at,
+            assurance=assurance,
+        )
         bound = await self._store.bind(
             ticket.handle,
             header,
@@ -239,10 +270,10 @@ class Operations:
         self._writer.settle(session, ticket, header, payload)
         log.info("session_bound", extra={"handle": str(ticket.handle), "ended": list(ended)})
         former = bound.replaced
-        if anonymous is not None and (record := await self._writer.end(anonymous, None)) is not None:
+        if anonymous is not None and (record := await self._writer.end(anonymous, None, event=None)) is not None:
             former = self._store.open(anonymous, record)
         if former is not None and base is not None and former[0].revision != base.revision:
-            session.merge(apply(changes, former[1].attributes))
+            session.merge(apply(changes, _only(former[1].attributes, crossing)))
             await self.save(session)
 
     async def unbind(self, session: Session) -> None:
@@ -257,14 +288,14 @@ class Operations:
             session.pop(attribute, None)
         if session.subject is None:
             return
-        await self._writer.take(session)
+        await self._writer.take(session, Cause(why="signed out"), keep=True)
         if session.is_empty:
             session.now_ended()
         else:
             await self._writer.create(session)
 
-    async def revoke_all(self, subject: str, *, keep: Handle | str | None = None) -> int:
-        """End every session of *subject* except *keep*; return how many ended.
+    async def revoke_all(self, subject: str, *, keep: Handle | str | None = None, by: str = "", why: str = "") -> int:
+        """End every session of *subject* except *keep*; return how many ended. by, why: for the events.
 
         Up to 1,000 end in one step; more take further round trips, which also end what was bound meanwhile.
         Raises StoreUnavailable when the store did not confirm.
@@ -272,14 +303,24 @@ class Operations:
         kept = None if keep is None else _handle(keep)
         if keep is not None and kept is None:
             raise ValueError("keep is not a session handle")
-        ended = 0
+        ended, cause = 0, Cause(by, why)
         for place in self._store.places(subject):
             left = 1
             while left:
-                count, left = await self._store.remove_all(place, kept, _BATCH)
+                count, left = await self._store.remove_all(place, kept, _BATCH, cause)
                 ended += count
         log.info("sessions_revoked", extra={"count": ended, "kept": str(kept) if kept else None})
         return ended
+
+    async def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
+        """End every session of this prefix that was created up to now; one round trip, however many there are.
+
+        Each partition keeps the moment as its epoch, which every load and save respects; the records go as they
+        expire or are swept. Raises StoreUnavailable when the store did not confirm: then some partitions may have
+        done it, and to call it again is safe.
+        """
+        await self._store.remove_everyone(milliseconds(LONGEST), Cause(by, why))
+        log.warning("sessions_of_everyone_revoked", extra={"by": by, "why": why})
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
         """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them."""
@@ -294,6 +335,27 @@ class Operations:
                     info for handle, record, ttl in live if (info := self._describe(handle, record, now + ttl, now))
                 ]
         return sorted(found, key=lambda info: info.last_seen, reverse=True)
+
+    # Events
+
+    def subject_digests(self, subject: str) -> frozenset[str]:
+        """Give what stands for *subject* in events: one digest for each key of the ring. Sends nothing."""
+        return frozenset(place.digest for place in self._store.places(subject))
+
+    async def read_events(
+        self, group: str, consumer: str, *, at_most: int = 100, claim_after: timedelta = timedelta(minutes=1)
+    ) -> list[Event]:
+        """Take lifecycle events for *consumer*, one of *group*: each event goes to one consumer of every group.
+
+        First those that another consumer took longer than *claim_after* ago and did not acknowledge (each event at
+        least once), then new ones, at most *at_most* of each partition. A group that is new starts with the oldest
+        event kept: 10,000 of each partition, for 7 days after its last one. The events of one session come in order.
+        """
+        return await self._store.read_events(group, consumer, at_most, milliseconds(claim_after))
+
+    async def acknowledge_events(self, group: str, events: Iterable[Event]) -> int:
+        """Say that *group* is done with *events*; return how many it had not yet acknowledged."""
+        return await self._store.acknowledge_events(group, events)
 
     # How it is done
 
@@ -355,6 +417,11 @@ def _handle(handle: Handle | str) -> Handle | None:
         return Handle.parse(handle)
     except ValueError:
         return None
+
+
+def _only(attributes: Mapping[str, bytes], names: tuple[str, ...] | None) -> Mapping[str, bytes]:
+    """Give the attributes that have one of *names*; None for all."""
+    return attributes if names is None else {name: attributes[name] for name in names if name in attributes}
 
 
 def _subject(value: Any) -> str | None:

@@ -3,6 +3,7 @@
 Nothing is decided here; engine/operations.py does that, or the scripts in engine/lua.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
@@ -12,13 +13,18 @@ from coatcheck.engine import scripts
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.keys import Keys
 from coatcheck.engine.transport import Argument, Command, Transport
+from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.keyring import Keyring, Place
 from coatcheck.model.partition import PARTITIONS
 from coatcheck.model.policy import AtLimit
 from coatcheck.model.record import Header, Payload, Records, pack_revision
+from coatcheck.model.session import instant
 from coatcheck.model.ticket import Handle
 
 Opened = tuple[Header, Payload]
+
+ALL_PARTITIONS: Final = tuple(range(PARTITIONS))
+NO_CAUSE: Final = Cause()
 
 _ORDER: Final = {AtLimit.EVICT_OLDEST: "oldest", AtLimit.EVICT_IDLEST: "idlest", AtLimit.REFUSE: "refuse"}
 
@@ -39,6 +45,18 @@ class Limit:
     def evicts(self) -> bool:
         """Whether a sign-in beyond the limit ends another session."""
         return self.sessions > 0 and self.at_limit is not AtLimit.REFUSE
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a save changes beside the attributes.
+
+    place: where the session is listed (None: nowhere). relist: the same, if its deadlines change.
+    """
+
+    place: Place | None = None
+    relist: Place | None = None
+    rotates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,31 +111,36 @@ class Store:
         return places[0] if places else None
 
     async def read(self, handle: Handle) -> Opened | None:
-        """Read a record. Raises RecordCorrupted."""
-        (record,) = await self._call(("GET", self._keys.record(handle)))
-        return None if record is None else self._records.open(handle, record)
+        """Read a record; None too for one that the partition's epoch has ended. Raises RecordCorrupted."""
+        keys = self._keys
+        ((record, epoch),) = await self._call(("MGET", keys.record(handle), keys.epoch(handle.partition)))
+        if record is None:
+            return None
+        header, payload = self._records.open(handle, record)
+        return None if epoch is not None and header.created_at <= int(epoch) else (header, payload)
 
     async def create(self, handle: Handle, header: Header, payload: Payload) -> bool:
         """Store a first record; False if the handle is taken."""
-        record = self._records.seal(handle, header, payload)
-        command = scripts.CREATE.command((self._keys.record(handle),), record, header.ttl(header.seen_at))
-        (stored,) = await self._call(command)
+        record, now = self._records.seal(handle, header, payload), header.seen_at
+        keys = (self._keys.record(handle), self._keys.events(handle.partition))
+        (stored,) = await self._call(scripts.CREATE.command(keys, record, header.ttl(now), handle.name, now))
         return bool(stored)
 
     async def replace(
-        self, handle: Handle, revision: int, header: Header, payload: Payload, place: Place | None
+        self, handle: Handle, revision: int, header: Header, payload: Payload, change: Change
     ) -> Opened | bool:
-        """Replace the record of *revision*. True: done; False: there is none; else the one of another revision.
-
-        place: where the session is listed, if its deadlines change.
-        """
-        keys: tuple[str, ...] = (self._keys.record(handle),)
+        """Replace the record of *revision*. True: done; False: there is none; else the one of another revision."""
+        keys: tuple[str, ...] = (self._keys.record(handle), *self._marks(handle.partition))
         extra: tuple[Argument, ...] = ()
-        if place is not None:
-            keys = (*keys, *self._indexes(place))
-            extra = (handle.name, place.digest, header.seen_at, header.absolute_deadline)
-        record, ttl = self._records.seal(handle, header, payload), header.ttl(header.seen_at)
-        (reply,) = await self._call(scripts.SAVE.command(keys, pack_revision(revision), record, ttl, *extra))
+        if change.relist is not None:
+            keys = (*keys, *self._indexes(change.relist))
+            extra = (header.absolute_deadline,)
+        now, record = header.seen_at, self._records.seal(handle, header, payload)
+        digest, rotates = change.place.digest if change.place else b"", int(change.rotates)
+        command = scripts.SAVE.command(
+            keys, pack_revision(revision), record, header.ttl(now), handle.name, now, digest, rotates, *extra
+        )
+        (reply,) = await self._call(command)
         code, *current = reply
         return self._records.open(handle, current[0]) if current else bool(code)
 
@@ -127,20 +150,39 @@ class Store:
         return bool(there)
 
     async def remove(
-        self, handle: Handle, place: Place | None, *, revision: int | None = None, only_if_listed: bool = False
+        self,
+        handle: Handle,
+        place: Place | None,
+        *,
+        revision: int | None = None,
+        only_if_listed: bool = False,
+        event: EventType | None = None,
+        cause: Cause = NO_CAUSE,
     ) -> tuple[bool, bytes | None]:
         """Delete a record and its index entries; give whether it was there and deleted, and the record.
 
         revision: delete it only if it has this one. only_if_listed: delete it only if the index at *place* has it.
+        event: what to say of it.
         """
-        keys: tuple[str, ...] = (self._keys.record(handle),)
-        extra: tuple[Argument, ...] = ()
+        keys: tuple[str, ...] = (self._keys.record(handle), self._keys.events(handle.partition))
+        digest = ""
         if place is not None:
-            keys = (*keys, *self._indexes(place))
-            extra = (handle.name, place.digest, int(only_if_listed))
-        expected = b"" if revision is None else pack_revision(revision)
-        (reply,) = await self._call(scripts.REVOKE.command(keys, expected, *extra))
+            keys, digest = (*keys, *self._indexes(place)), place.digest
+        expected, listed = b"" if revision is None else pack_revision(revision), int(only_if_listed)
+        now, name = await self.now(), event.value if event else ""
+        command = scripts.REVOKE.command(keys, expected, handle.name, digest, listed, now, name, cause.by, cause.why)
+        (reply,) = await self._call(command)
         return reply[0] == 1, reply[1] if reply[0] else None
+
+    async def remove_everyone(self, kept_for: int, cause: Cause) -> None:
+        """End every session created up to now, in all partitions. kept_for: how long to remember that, in ms."""
+        now = await self.now()
+        await self._call(
+            *(
+                scripts.REVOKE_EVERYONE.command(self._marks(partition), now, kept_for, cause.by, cause.why)
+                for partition in ALL_PARTITIONS
+            )
+        )
 
     def open(self, handle: Handle, record: bytes) -> Opened:
         """Open a record that a reply has brought. Raises RecordCorrupted."""
@@ -163,7 +205,7 @@ class Store:
         same place that this one takes the place of; it must not have ended.
         """
         command = scripts.BIND.command(
-            (self._keys.record(handle), *self._indexes(place)),
+            (self._keys.record(handle), *self._indexes(place), *self._marks(place.partition)),
             self._records.seal(handle, header, payload),
             header.ttl(header.seen_at),
             handle.name,
@@ -185,21 +227,23 @@ class Store:
     async def trim(self, place: Place, limit: Limit, allowed: int) -> tuple[int, tuple[str, ...]]:
         """End sessions until *allowed* are left (-1: none is ended); give how many live, and the ended handles."""
         now, stem = await self.now(), self._keys.stem(place.partition)
-        command = scripts.TRIM.command(self._indexes(place), allowed, _ORDER[limit.at_limit], now, stem, place.digest)
+        keys, order = (*self._indexes(place), *self._marks(place.partition)), _ORDER[limit.at_limit]
+        command = scripts.TRIM.command(keys, allowed, order, now, stem, place.digest)
         (reply,) = await self._call(command)
         return reply[0], tuple(name.decode() for name in reply[1:])
 
-    async def remove_all(self, place: Place, keep: Handle | None, at_most: int) -> tuple[int, int]:
+    async def remove_all(self, place: Place, keep: Handle | None, at_most: int, cause: Cause) -> tuple[int, int]:
         """Delete the sessions listed at *place* except *keep*; give how many, and how many are left to delete."""
         spared = keep.name if keep is not None and keep.partition == place.partition else b""
         stem = self._keys.stem(place.partition)
-        command = scripts.REVOKE_ALL.command(self._indexes(place), stem, place.digest, spared, at_most)
+        keys, now = (*self._indexes(place), self._keys.events(place.partition)), await self.now()
+        command = scripts.REVOKE_ALL.command(keys, stem, place.digest, spared, at_most, now, cause.by, cause.why)
         (reply,) = await self._call(command)
         return reply[0], reply[1]
 
     async def page(self, place: Place, start: int, count: int) -> tuple[int, list[tuple[Handle, bytes, int]]]:
         """Read some of the sessions listed at *place*: entries looked at; handle, record and TTL of the live ones."""
-        keys, stem = (self._indexes(place)[0],), self._keys.stem(place.partition)
+        keys, stem = (self._keys.subject(place), self._keys.epoch(place.partition)), self._keys.stem(place.partition)
         ((looked_at, *rest),) = await self._call(scripts.LIST.command(keys, stem, start, count))
         handles = [Handle.parse(f"{place.partition:02x}.{name.decode()}") for name in rest[::3]]
         return looked_at, list(zip(handles, rest[1::3], rest[2::3], strict=True))
@@ -210,12 +254,43 @@ class Store:
         replies = await self._call(*(self._sweep(partition, now, at_most) for partition in partitions))
         return [(reply[0], len(reply) - 1) for reply in replies]
 
+    async def read_events(self, group: str, consumer: str, at_most: int, claim_after: int) -> list[Event]:
+        """Take events of all partitions for *consumer* of *group*: at most *at_most* of each. claim_after: ms."""
+        replies = await self._call(
+            *(
+                scripts.READ_EVENTS.command((self._keys.events(partition),), group, consumer, at_most, claim_after)
+                for partition in ALL_PARTITIONS
+            )
+        )
+        return [
+            _event(partition, entry)
+            for partition, entries in zip(ALL_PARTITIONS, replies, strict=True)
+            for entry in entries
+        ]
+
+    async def acknowledge_events(self, group: str, events: Iterable[Event]) -> int:
+        """Take *events* off the group's pending ones; give how many were among them."""
+        names: dict[int, list[str]] = {}
+        for event in events:
+            names.setdefault(event.partition, []).append(event.id)
+        if not names:
+            return 0
+        replies = await self._call(
+            *(("XACK", self._keys.events(partition), group, *ids) for partition, ids in names.items())
+        )
+        return sum(replies)
+
     def _sweep(self, partition: int, now: int, at_most: int) -> Command:
         subjects, expiry = self._indexes(Place(partition, ""))
-        return scripts.SWEEP.command((expiry,), now, self._keys.stem(partition), subjects, at_most)
+        return scripts.SWEEP.command(
+            (expiry, *self._marks(partition)), now, self._keys.stem(partition), subjects, at_most
+        )
 
     def _indexes(self, place: Place) -> tuple[str, str]:
         return self._keys.subject(place), self._keys.expiry(place.partition)
+
+    def _marks(self, partition: int) -> tuple[str, str]:
+        return self._keys.epoch(partition), self._keys.events(partition)
 
     async def _call(self, *commands: Command) -> list[Any]:
         """Carry out *commands*; ask for the time in the same round trip when that is due."""
@@ -227,4 +302,16 @@ class Store:
         return replies
 
 
-ALL_PARTITIONS: Final = tuple(range(PARTITIONS))
+def _event(partition: int, entry: tuple[bytes, list[bytes]]) -> Event:
+    name, flat = entry
+    fields = {key.decode(): value.decode() for key, value in zip(flat[::2], flat[1::2], strict=True)}
+    return Event(
+        type=EventType(fields["t"]),
+        partition=partition,
+        handle=Handle.parse(f"{partition:02x}.{fields['h']}") if fields["h"] else None,
+        subject_digest=fields["s"] or None,
+        at=instant(int(fields["at"])),
+        by=fields["by"] or None,
+        why=fields["why"] or None,
+        id=name.decode(),
+    )

@@ -4,9 +4,10 @@ import logging
 import secrets
 from typing import Final
 
-from coatcheck.engine.store import Opened, Store
+from coatcheck.engine.store import NO_CAUSE, Change, Opened, Store
 from coatcheck.model.delta import Increment, apply
 from coatcheck.model.errors import SessionRevoked, StoreUnavailable
+from coatcheck.model.events import Cause, EventType
 from coatcheck.model.policy import SessionPolicy, milliseconds
 from coatcheck.model.record import Header, Payload
 from coatcheck.model.session import Session
@@ -17,6 +18,7 @@ log = logging.getLogger("coatcheck")
 _ATTEMPTS: Final = 500
 _LONGEST_PAUSE: Final = 32
 _REMEMBERED_USES: Final = 10_000
+_EMPTIED: Final = Cause(why="emptied")
 
 
 class Writer:
@@ -63,6 +65,8 @@ class Writer:
             if ticket is not None and base.digest == loaded.digest:
                 header = header.rotate(ticket.digest, header.seen_at + milliseconds(self._policy.rotation_grace))
             payload = current.following(apply(changes, current.attributes), write_id, header.seen_at - base.seen_at)
+            if header.digest != base.digest:
+                payload = payload.rotated(base.digest, header.seen_at)
             outcome = await self._write(session, handle, base, header, payload)
             if outcome is False:
                 raise SessionRevoked(f"session {handle} has ended; nothing was written")
@@ -95,33 +99,51 @@ class Writer:
         if header.ttl(header.seen_at) <= 0:
             return False
         if payload.attributes or payload.subject is not None:
-            moved = session.settings_changed and payload.subject is not None
-            place = await self._store.place_of(handle, payload.subject) if moved and payload.subject else None
-            return await self._store.replace(handle, base.revision, header, payload, place)
-        ended, found = await self._store.remove(handle, None, revision=base.revision)
+            rotates = header.digest != base.digest
+            if payload.subject is None or not (rotates or session.settings_changed):
+                return await self._store.replace(handle, base.revision, header, payload, Change(rotates=rotates))
+            place = await self._store.place_of(handle, payload.subject)
+            change = Change(place, place if session.settings_changed else None, rotates)
+            return await self._store.replace(handle, base.revision, header, payload, change)
+        ended, found = await self._store.remove(
+            handle, None, revision=base.revision, event=EventType.REVOKED, cause=_EMPTIED
+        )
         if ended:
             session.now_ended()
         return ended or (found is not None and self._store.open(handle, found))
 
-    async def end(self, handle: Handle, owner: str | None, *, only_if_listed: bool = False) -> bytes | None:
+    async def end(
+        self,
+        handle: Handle,
+        owner: str | None,
+        *,
+        only_if_listed: bool = False,
+        event: EventType | None = EventType.REVOKED,
+        cause: Cause = NO_CAUSE,
+    ) -> bytes | None:
         """End a session; give its last record, unopened, or None if there was none to end."""
         place = None if owner is None else await self._store.place_of(handle, owner)
         if only_if_listed and place is None:
             return None
-        ended, record = await self._store.remove(handle, place, only_if_listed=only_if_listed)
+        ended, record = await self._store.remove(handle, place, only_if_listed=only_if_listed, event=event, cause=cause)
         self._used.pop(handle, None)
         if not ended:
             return None
-        log.info("session_revoked", extra={"handle": str(handle)})
+        if event is not None:
+            log.info("session_%s", event.value, extra={"handle": str(handle), "by": cause.by, "why": cause.why})
         return record
 
-    async def take(self, session: Session) -> None:
-        """End the stored session; what it held, with this request's changes, is left in *session* as a new one."""
+    async def take(self, session: Session, cause: Cause, *, keep: bool) -> None:
+        """End the stored session; *session* goes on as a new one with this request's changes.
+
+        keep: also with what it held. Raises SessionRevoked when the session has ended meanwhile.
+        """
         handle, changes = session.handle, session.delta()
-        record = None if handle is None else await self.end(handle, session.subject)
+        record = None if handle is None else await self.end(handle, session.subject, cause=cause)
         if handle is None or record is None:
             raise SessionRevoked(f"session {handle} has ended; nothing was written")
-        session.now_new(self._policy, apply(changes, self._store.open(handle, record)[1].attributes))
+        held = self._store.open(handle, record)[1].attributes if keep else {}
+        session.now_new(self._policy, apply(changes, held))
 
     def settle(self, session: Session, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Note what the store holds now, and that the write has extended the idle deadline."""

@@ -127,6 +127,10 @@ class Attributes(MutableMapping[str, Any]):
         finally:
             self.accessed = accessed
 
+    def has_changed(self, name: str) -> bool:
+        """Say whether attribute *name* was changed since the attributes were stored."""
+        return any(not operation.path or operation.path[0] == name for operation in self.delta())
+
     def check_conflicts(self, theirs: Mapping[str, bytes]) -> None:
         """Raise SessionConflict if *theirs* differs from what was loaded where this session has changes."""
         for operation in self.delta():

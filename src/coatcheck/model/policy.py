@@ -6,7 +6,7 @@ from enum import Enum
 
 from coatcheck.model.errors import ConfigurationError
 
-_LONGEST = timedelta(days=3650)
+LONGEST = timedelta(days=3650)
 _SHORTEST = timedelta(milliseconds=1)
 
 
@@ -27,6 +27,12 @@ class SessionPolicy:
     absolute_timeout: a session ends this long after it was created or bound, used or not.
     rotation_grace: for this long after a rotation the former secret is still honoured, so that
         requests already on their way are not refused.
+    rotate_every: a web request that comes this long after the session last got a secret gives it a new one;
+        None for never.
+    rotating: names of attributes whose change gives the session a new secret ("roles"): the old one must not
+        carry the new rights.
+    carried: names of the attributes of an anonymous session that cross a sign-in, beside those that the request
+        that signs in sets itself; None for all.
     persistent: True lets the browser keep the cookie until the absolute deadline; False makes it
         forget the cookie when it closes.
     subject_attribute: the attribute that says who is signed in. A save that finds it changed binds
@@ -39,6 +45,9 @@ class SessionPolicy:
     idle_timeout: timedelta = timedelta(minutes=30)
     absolute_timeout: timedelta = timedelta(hours=12)
     rotation_grace: timedelta = timedelta(seconds=10)
+    rotate_every: timedelta | None = None
+    rotating: tuple[str, ...] = ()
+    carried: tuple[str, ...] | None = None
     persistent: bool = True
     subject_attribute: str | None = None
     limit: int | None = None
@@ -54,15 +63,18 @@ class SessionPolicy:
             raise ConfigurationError("limit must be at least 1, or None for no limit")
         if not isinstance(self.at_limit, AtLimit):
             raise ConfigurationError(f"at_limit is a member of AtLimit, not {self.at_limit!r}")
-        if not isinstance(self.listed, tuple):
-            raise ConfigurationError(f"listed is a tuple of attribute names, not {self.listed!r}")
+        if self.rotate_every is not None and self.rotate_every <= self.rotation_grace:
+            raise ConfigurationError("rotate_every must be longer than rotation_grace")
+        for field, names in (("listed", self.listed), ("rotating", self.rotating), ("carried", self.carried or ())):
+            if not isinstance(names, tuple):
+                raise ConfigurationError(f"{field} is a tuple of attribute names, not {names!r}")
 
 
 def check_timeouts(idle: timedelta, absolute: timedelta) -> None:
     """Raise ConfigurationError unless 1 ms <= idle <= absolute <= 3650 days."""
-    if not _SHORTEST <= idle <= absolute <= _LONGEST:
+    if not _SHORTEST <= idle <= absolute <= LONGEST:
         raise ConfigurationError(
-            f"need 1 ms <= idle_timeout <= absolute_timeout <= {_LONGEST.days} days, not {idle} and {absolute}"
+            f"need 1 ms <= idle_timeout <= absolute_timeout <= {LONGEST.days} days, not {idle} and {absolute}"
         )
 
 

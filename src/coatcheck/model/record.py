@@ -35,7 +35,19 @@ LARGEST_PAYLOAD: Final = 16 * 1024 * 1024
 
 WRITE_ID_BYTES: Final = 4
 _WRITES_KEPT: Final = 64
+_FORMERS_KEPT: Final = 16
+_FORMER_BYTES: Final = 8
 _WRITES_KEPT_FOR: Final = 60_000
+
+# The entries of the payload's system map, and what they are here. An entry of its type's empty value is left out.
+_SYSTEM: Final = (
+    ("sub", "subject", str),
+    ("ids", "writes", bytes),
+    ("rot", "rotated_at", int),
+    ("old", "formers", bytes),
+    ("auth", "signed_in_at", int),
+    ("aal", "assurance", int),
+)
 
 _COMPRESSED: Final = 1
 _ROTATED: Final = 2
@@ -81,18 +93,35 @@ class Payload:
     """The sealed part: who it belongs to, and the attributes, each still encoded.
 
     writes: the ids (4 bytes each, joined) of the last writes that must not be carried out twice.
+    rotated_at: when it last got a new secret (ms; 0: never). formers: 8 bytes of the digest of each of the last
+        secrets that a rotation has replaced, joined.
+    signed_in_at: when its subject last proved who it is (ms; 0: never). assurance: how strongly (1-3).
     further: what a newer version has put beside these; a save keeps it.
     """
 
     subject: str | None = None
     attributes: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     writes: bytes = b""
+    rotated_at: int = 0
+    formers: bytes = field(default=b"", repr=False)
+    signed_in_at: int = 0
+    assurance: int = 0
     further: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def following(self, attributes: Mapping[str, bytes], write_id: bytes, elapsed: int) -> Self:
         """Make the payload of the next write, *elapsed* ms after this one, with *write_id* noted (b"": none)."""
         recent = self.writes if elapsed < _WRITES_KEPT_FOR else b""
         return replace(self, attributes=attributes, writes=(recent + write_id)[-_WRITES_KEPT * WRITE_ID_BYTES :])
+
+    def rotated(self, former_digest: bytes, now: int) -> Self:
+        """Make the payload of a rotation: it remembers the digest of the secret that is replaced."""
+        formers = (self.formers + former_digest[:_FORMER_BYTES])[-_FORMERS_KEPT * _FORMER_BYTES :]
+        return replace(self, rotated_at=now, formers=formers)
+
+    def was_given(self, digest: bytes) -> bool:
+        """Say whether the secret with this *digest* was the session's own before one of its last rotations."""
+        size = _FORMER_BYTES
+        return digest[:size] in (self.formers[i : i + size] for i in range(0, len(self.formers), size))
 
     def has_write(self, write_id: bytes) -> bool:
         """Say whether the write *write_id* (b"" for none) is among the last ones."""
@@ -111,10 +140,9 @@ class Records:
     def seal(self, handle: Handle, header: Header, payload: Payload) -> bytes:
         """Make the record of *handle*. Raises ValueError for a payload over 16 MiB."""
         system = dict(payload.further)
-        if payload.subject is not None:
-            system["sub"] = payload.subject
-        if payload.writes:
-            system["ids"] = payload.writes
+        for entry, name, _ in _SYSTEM:
+            if value := getattr(payload, name):
+                system[entry] = value
         attributes = {name: msgspec.Raw(value) for name, value in payload.attributes.items()}
         body = _encoder.encode((system, attributes))
         if len(body) > LARGEST_PAYLOAD:
@@ -214,10 +242,11 @@ def _read(body: bytes, *, compressed: bool) -> Payload:
         system, attributes = _decoder.decode(body)
     except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError):
         raise RecordCorrupted(_NOT_UNDERSTOOD) from None
-    subject, writes = system.pop("sub", None), system.pop("ids", b"")
-    if not isinstance(subject, str | None) or not isinstance(writes, bytes):
+    known = {name: system.pop(entry) for entry, name, _ in _SYSTEM if entry in system}
+    if not all(isinstance(known[name], kind) for _, name, kind in _SYSTEM if name in known):
         raise RecordCorrupted(_NOT_UNDERSTOOD)
-    return Payload(subject, {name: bytes(value) for name, value in attributes.items()}, writes, system)
+    encoded = {name: bytes(value) for name, value in attributes.items()}
+    return Payload(attributes=encoded, further=system, **known)
 
 
 class _Zstd(threading.local):

@@ -166,6 +166,16 @@ class Session(Attributes):
         """Whether the browser keeps the cookie when it closes."""
         return self._settings[2]
 
+    @property
+    def auth_time(self) -> datetime | None:
+        """When its subject last proved who it is (aware, UTC); None while it is anonymous."""
+        return instant(self.payload.signed_in_at) if self.payload.signed_in_at else None
+
+    @property
+    def assurance(self) -> int:
+        """How strongly its subject proved that (NIST SP 800-63B: 1, 2 or 3); 0 while it is anonymous."""
+        return self.payload.assurance
+
     # What can be asked of it; `save` carries it out
 
     def set_timeouts(
@@ -190,7 +200,7 @@ class Session(Attributes):
     def rotate(self) -> None:
         """Ask for a new secret: the identifier changes, the handle and the attributes stay."""
         self.accessed = True
-        self._rotation_wanted = self.header is not None
+        self.want_rotation()
 
     def revoke(self) -> None:
         """Ask for the end of the session: the save deletes it, and the response its cookie."""
@@ -254,6 +264,10 @@ class Session(Attributes):
             absolute_deadline=base.created_at + absolute,
             persistent=bool(persistent),
         )
+
+    def want_rotation(self) -> None:
+        """Have the next save give it a new secret, without counting that as the application's access."""
+        self._rotation_wanted = self.header is not None
 
     def write_id_for(self, changes: list[Operation]) -> bytes:
         """Give the id of the write of *changes*: the same one when a save is tried again after a lost reply."""

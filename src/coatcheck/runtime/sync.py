@@ -1,10 +1,12 @@
 """Sessions: the same operations without an event loop, each a line over the same code."""
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
+from datetime import timedelta
 from typing import Any, Self, TypeVar
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.operations import Operations
+from coatcheck.model.events import Event
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
@@ -91,9 +93,11 @@ class Sessions:
         """See `Operations.rotate`."""
         return run(self.core.rotate(session))
 
-    def revoke(self, session: Session | Handle | str, *, subject: str | None = None) -> bool:
+    def revoke(
+        self, session: Session | Handle | str, *, subject: str | None = None, by: str = "", why: str = ""
+    ) -> bool:
         """See `Operations.revoke`."""
-        return run(self.core.revoke(session, subject=subject))
+        return run(self.core.revoke(session, subject=subject, by=by, why=why))
 
     def sweep(self) -> int:
         """See `Operations.sweep`."""
@@ -103,21 +107,43 @@ class Sessions:
         """See `Operations.remaining`."""
         return self.core.remaining(session)
 
-    def bind(self, session: Session, subject: str) -> None:
+    def bind(self, session: Session, subject: str, *, assurance: int = 1) -> None:
         """See `Operations.bind`."""
-        return run(self.core.bind(session, subject))
+        return run(self.core.bind(session, subject, assurance=assurance))
 
     def unbind(self, session: Session) -> None:
         """See `Operations.unbind`."""
         return run(self.core.unbind(session))
 
-    def revoke_all(self, subject: str, *, keep: Handle | str | None = None) -> int:
+    def revoke_all(self, subject: str, *, keep: Handle | str | None = None, by: str = "", why: str = "") -> int:
         """See `Operations.revoke_all`."""
-        return run(self.core.revoke_all(subject, keep=keep))
+        return run(self.core.revoke_all(subject, keep=keep, by=by, why=why))
+
+    def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
+        """See `Operations.revoke_everyone`."""
+        return run(self.core.revoke_everyone(by=by, why=why))
 
     def list_for(self, subject: str) -> list[SessionInfo]:
         """See `Operations.list_for`."""
         return run(self.core.list_for(subject))
+
+    def is_rotation_due(self, session: Session) -> bool:
+        """See `Operations.is_rotation_due`."""
+        return self.core.is_rotation_due(session)
+
+    def subject_digests(self, subject: str) -> frozenset[str]:
+        """See `Operations.subject_digests`."""
+        return self.core.subject_digests(subject)
+
+    def read_events(
+        self, group: str, consumer: str, *, at_most: int = 100, claim_after: timedelta = timedelta(minutes=1)
+    ) -> list[Event]:
+        """See `Operations.read_events`."""
+        return run(self.core.read_events(group, consumer, at_most=at_most, claim_after=claim_after))
+
+    def acknowledge_events(self, group: str, events: Iterable[Event]) -> int:
+        """See `Operations.acknowledge_events`."""
+        return run(self.core.acknowledge_events(group, events))
 
     def close(self) -> None:
         """Close every connection, and leave the embedded server."""
