@@ -14,9 +14,12 @@ Hand your state in at the counter and carry a small ticket; any attendant, on an
 Web applications use an adapter instead: coatcheck.django, .flask, .starlette, .fastapi, .litestar, .aiohttp.
 """
 
+from coatcheck.model import profiles
 from coatcheck.model.cookie import CookiePolicy, SameSite
+from coatcheck.model.csrf import CsrfPolicy
 from coatcheck.model.errors import (
     ConfigurationError,
+    CsrfRefused,
     RecordCorrupted,
     SessionConflict,
     SessionError,
@@ -38,6 +41,8 @@ __all__ = [
     "AtLimit",
     "ConfigurationError",
     "CookiePolicy",
+    "CsrfPolicy",
+    "CsrfRefused",
     "Event",
     "EventType",
     "Handle",
@@ -56,4 +61,5 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "new_key",
+    "profiles",
 ]

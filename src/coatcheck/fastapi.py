@@ -18,9 +18,17 @@ from fastapi import Depends
 from fastapi.requests import HTTPConnection
 
 from coatcheck.model.session import Session
-from coatcheck.starlette import SessionMiddleware, session_of
+from coatcheck.starlette import CsrfPolicy, SessionMiddleware, csrf_context, csrf_token, session_of
 
-__all__ = ["CurrentSession", "SessionMiddleware", "session_of"]
+__all__ = [
+    "CsrfPolicy",
+    "CsrfToken",
+    "CurrentSession",
+    "SessionMiddleware",
+    "csrf_context",
+    "csrf_token",
+    "session_of",
+]
 
 
 async def _current(connection: HTTPConnection) -> Session:
@@ -29,3 +37,12 @@ async def _current(connection: HTTPConnection) -> Session:
 
 CurrentSession = Annotated[Session, Depends(_current)]
 """The full session of the request, loaded when the first dependency asks for it."""
+
+
+async def _csrf_token(connection: HTTPConnection) -> str:
+    await session_of(connection)
+    return csrf_token(connection)
+
+
+CsrfToken = Annotated[str, Depends(_csrf_token)]
+"""A CSRF token for the page that answers; asked for before the route runs, so not for one that signs in."""

@@ -36,7 +36,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from flask import Flask, Request, Response, current_app, session
+from flask import Flask, Request, Response, current_app, request, session
 from flask.sessions import SessionInterface as FlaskInterface
 from flask.sessions import SessionMixin
 from flask.typing import ResponseReturnValue
@@ -44,6 +44,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 
 from coatcheck.engine.exchange import Exchange, Visit
 from coatcheck.model.cookie import CookiePolicy
+from coatcheck.model.csrf import CsrfPolicy
 from coatcheck.model.errors import ConfigurationError, SessionError, StoreError
 from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import SessionPolicy
@@ -51,7 +52,7 @@ from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
 from coatcheck.runtime.sync import Sessions, run
 
-__all__ = ["SessionInterface", "session_of", "sessions_of"]
+__all__ = ["CsrfPolicy", "SessionInterface", "csrf_token", "session_of", "sessions_of"]
 
 
 class SessionInterface(FlaskInterface):
@@ -67,11 +68,14 @@ class SessionInterface(FlaskInterface):
         policy: SessionPolicy | None = None,
         prefix: str | None = None,
         cookie: CookiePolicy | None = None,
+        csrf: CsrfPolicy | bool = False,
     ) -> None:
         """Serve *app*, with the application's *sessions*, or with sessions of the given url, keys, policy and prefix.
 
         keys: by default COATCHECK_KEYS, or else made from the app's SECRET_KEY and SECRET_KEY_FALLBACKS.
-        cookie: by default what the app's SESSION_COOKIE_ settings say. Raises ConfigurationError.
+        cookie: by default what the app's SESSION_COOKIE_ settings say.
+        csrf: True, or a policy, refuses requests that may change something (POST, PUT, ...) without a token of
+            `csrf_token`, which templates have too. Raises ConfigurationError.
         """
         if sessions is not None and (url, keys, policy, prefix) != (None, None, None, None):
             raise ConfigurationError("give SessionInterface either sessions, or url, keys, policy and prefix")
@@ -81,6 +85,9 @@ class SessionInterface(FlaskInterface):
         self._exchange = Exchange(self.sessions.core, usual)
         self._in_debug = Exchange(self.sessions.core, cookie or replace(usual, development=True))
         app.session_interface = self
+        if csrf:
+            app.before_request(partial(_guard, CsrfPolicy() if csrf is True else csrf))
+            app.jinja_env.globals["csrf_token"] = csrf_token
         app.error_handler_spec[None][None].setdefault(SessionError, self._answer)  # an earlier one is the app's own
         app.handle_exception = partial(self._rescue, app.handle_exception)  # type: ignore[method-assign]  # as Flask-RESTful does
 
@@ -239,6 +246,25 @@ def sessions_of(app: Flask = current_app) -> Sessions:
     if not isinstance(app.session_interface, SessionInterface):
         raise ConfigurationError("this app's sessions are not coatcheck's: call coatcheck.flask.SessionInterface(app)")
     return app.session_interface.sessions
+
+
+def csrf_token() -> str:
+    """Give a CSRF token for the page that answers: for the hidden field csrf_token of its forms, or for its scripts.
+
+    Ask for it once the request has done what it does to the session, a sign-in above all.
+    """
+    lazy = _lazy(session)
+    return lazy.exchange.sessions.csrf_token(lazy.full())
+
+
+def _guard(policy: CsrfPolicy) -> None:
+    """Raise CsrfRefused for a request that may be forged."""
+    if policy.applies_to(request.method, request.path):
+        is_own = policy.is_own(request.headers.get)
+        token = request.headers.get(policy.header) or request.form.get(policy.field)
+        lazy = _lazy(session)
+        lazy.full()
+        run(lazy.exchange.check_csrf(lazy.visit, token, is_own=is_own))
 
 
 def _lazy(session: SessionMixin) -> LazySession:

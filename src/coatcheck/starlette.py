@@ -12,29 +12,35 @@
 """
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from inspect import isawaitable
-from typing import Final, Never
+from typing import Any, Final, Never
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coatcheck.engine.exchange import Exchange, Visit
 from coatcheck.model.cookie import CookiePolicy
+from coatcheck.model.csrf import LARGEST_FORM, CsrfPolicy, token_in_form
 from coatcheck.model.errors import ConfigurationError, SessionError
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
 from coatcheck.runtime.aio import AsyncSessions
 
-__all__ = ["SessionMiddleware", "session_of"]
+__all__ = ["CsrfPolicy", "SessionMiddleware", "csrf_context", "csrf_token", "session_of"]
 
 OnError = Callable[[HTTPConnection, SessionError], Response | Awaitable[Response | None] | None]
 
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 _TRY_AGAIN_LATER: Final = 1013
 _VISIT: Final = "coatcheck.visit"
+_NOT_LOADED: Final = (
+    "the session is not loaded: `session = await session_of(request)` (coatcheck.starlette) loads it; "
+    "SessionMiddleware(ahead=True), outside its excluded paths, loads it before the handler runs"
+)
 
 
 class SessionMiddleware:
@@ -53,6 +59,7 @@ class SessionMiddleware:
         exclude: Iterable[str] = (),
         ahead: bool = True,
         on_error: OnError | None = None,
+        csrf: CsrfPolicy | bool = False,
     ) -> None:
         """Wrap *app*, with the application's *sessions*, or with sessions of the given url, keys, policy and prefix.
 
@@ -60,7 +67,9 @@ class SessionMiddleware:
         exclude: path prefixes ("/static") where nothing is loaded ahead.
         ahead: False loads nothing until `session_of` is awaited; `request.session` needs that first, then.
         on_error: answers a request whose session could not be loaded or saved, with a response, or with None
-            for ours: 503 for the store, 409 for a conflict, 403 for a limit. May be async.
+            for ours: 503 for the store, 409 for a conflict, 403 for a limit and for CSRF. May be async.
+        csrf: True, or a policy, refuses requests that may change something (POST, PUT, ...) without a token of
+            `csrf_token`, and WebSockets that pages of other origins open.
         Raises ConfigurationError.
         """
         if sessions is not None and (url, keys, policy, prefix) != (None, None, None, None):
@@ -72,6 +81,7 @@ class SessionMiddleware:
         self._excluded = tuple(prefix.rstrip("/") for prefix in exclude)
         self._ahead = ahead
         self._on_error = on_error
+        self._csrf = CsrfPolicy() if csrf is True else csrf or None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -99,6 +109,8 @@ class SessionMiddleware:
         try:
             if self._ahead and not self._is_excluded(scope):
                 await session_of(scope)
+            if self._csrf is not None:
+                receive = await _guarded(self._csrf, scope, headers, receive)
             await self.app(scope, receive, send_with_session)
         except Exception as error:
             failure = error if isinstance(error, SessionError) else failure
@@ -110,7 +122,7 @@ class SessionMiddleware:
             await exchange.finish_late(visit)
 
     def _is_excluded(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = _path(scope)
         return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self._excluded)
 
     async def _refuse(
@@ -133,12 +145,73 @@ async def session_of(connection: HTTPConnection | Scope) -> Session:
     Raises StoreError, which is no logout; left alone it is answered as by `on_error`, or with 503.
     """
     scope: Scope = connection.scope if isinstance(connection, HTTPConnection) else connection
-    if _VISIT not in scope:
-        raise ConfigurationError("there is no session here: add coatcheck.starlette.SessionMiddleware to the app")
-    exchange, visit = scope[_VISIT]
+    exchange, visit = _visit_of(scope)
     session: Session = await exchange.load(visit)
     scope["session"] = session
     return session
+
+
+def csrf_token(connection: HTTPConnection | Scope) -> str:
+    """Give a CSRF token for the page that answers: for the hidden field csrf_token of its forms, or for its scripts.
+
+    Ask for it once the request has done what it does to the session, a sign-in above all.
+    """
+    scope: Scope = connection.scope if isinstance(connection, HTTPConnection) else connection
+    exchange, visit = _visit_of(scope)
+    session = visit.session
+    if session is None:
+        raise RuntimeError(_NOT_LOADED)
+    return exchange.sessions.csrf_token(session)
+
+
+def csrf_context(request: Request) -> dict[str, Any]:
+    """Give templates `{{ csrf_token() }}`: `Jinja2Templates(..., context_processors=[csrf_context])`."""
+    return {"csrf_token": partial(csrf_token, request)}
+
+
+def _visit_of(scope: Scope) -> tuple[Exchange, Visit]:
+    if _VISIT not in scope:
+        raise ConfigurationError("there is no session here: add coatcheck.starlette.SessionMiddleware to the app")
+    visit: tuple[Exchange, Visit] = scope[_VISIT]
+    return visit
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+async def _guarded(policy: CsrfPolicy, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+    """Raise CsrfRefused for a request that may be forged; give what is left to receive, all of it, otherwise."""
+    if scope["type"] == "websocket":
+        policy.is_own(headers.get)
+    elif policy.applies_to(scope["method"], _path(scope)):
+        is_own, token = policy.is_own(headers.get), headers.get(policy.header)
+        kind = headers.get("content-type", "")
+        if token is None and kind.startswith(("application/x-www-form-urlencoded", "multipart/form-data")):
+            body, receive = await _peek(receive)
+            token = token_in_form(kind, body, policy.field)
+        exchange, visit = _visit_of(scope)
+        await exchange.check_csrf(visit, token, is_own=is_own)
+    return receive
+
+
+async def _peek(receive: Receive) -> tuple[bytes, Receive]:
+    """Give the beginning of a request's body, and a `receive` that begins with it again."""
+    messages: list[Message] = []
+    size, more = 0, True
+    while more and size < LARGEST_FORM:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = b"".join(message.get("body", b"") for message in messages)
+    messages.reverse()
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return body, receive_again
 
 
 async def _finished(exchange: Exchange, visit: Visit, message: Message) -> Message:
@@ -161,9 +234,6 @@ class _NotLoaded:
         self._refuse()
 
     def _refuse(self, *_: object) -> Never:
-        raise RuntimeError(
-            "the session is not loaded: `session = await session_of(request)` (coatcheck.starlette) loads it; "
-            "SessionMiddleware(ahead=True), outside its excluded paths, loads it before the handler runs"
-        )
+        raise RuntimeError(_NOT_LOADED)
 
     __getitem__ = __setitem__ = __delitem__ = __contains__ = __iter__ = __len__ = _refuse

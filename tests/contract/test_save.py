@@ -401,17 +401,6 @@ def test_save_does_not_extend_the_absolute_deadline(sessions, stored, clock, ser
     assert sessions.load(stored.identifier) is None
 
 
-def test_large_payload_is_refused(sessions, stored):
-    """More than 16 MiB is refused with the sizes, and what was stored stays."""
-    mine = sessions.load(stored.identifier)
-    mine["blob"] = b"x" * (16 * 1024 * 1024)
-
-    with pytest.raises(ValueError, match=r"the session's attributes take \d+ bytes; at most 16777216 are kept"):
-        sessions.save(mine)
-
-    assert "blob" not in sessions.load(stored.identifier)
-
-
 @pytest.mark.requirement("R38")
 def test_many_increments_and_a_write_id(open_sessions, clock):
     """Counting for longer than write ids are kept neither loses nor repeats an increment."""

@@ -16,6 +16,7 @@ from typing import Final
 from coatcheck.engine.operations import Operations
 from coatcheck.model.cookie import CookiePolicy, merge_cache_control, merge_vary
 from coatcheck.model.errors import (
+    CsrfRefused,
     SessionConflict,
     SessionError,
     SessionLimitReached,
@@ -96,6 +97,14 @@ class Exchange:
             visit.session = self.sessions.new() if known is None else known
         return visit.session
 
+    async def check_csrf(self, visit: Visit, token: str | None, *, is_own: bool) -> None:
+        """Raise CsrfRefused unless *token* was made for the session of *visit*. is_own: see `CsrfPolicy.is_own`."""
+        session = await self.load(visit)
+        if not token:
+            raise CsrfRefused("the request carries no CSRF token; reload the page and send it again")
+        if not self.sessions.is_csrf_token(session, token, is_own=is_own):
+            raise CsrfRefused("the page is out of date or of another session; reload it and send the request again")
+
     async def finish(self, visit: Visit) -> Outcome:
         """Save what the request did; say what the response must carry.
 
@@ -146,6 +155,9 @@ class Exchange:
                 return Failure(503, text, (*_PLAIN, ("Retry-After", "1")))
             case SessionLimitReached():
                 return Failure(403, "You are signed in on as many devices as you may be.\n")
+            case CsrfRefused():
+                log.warning("csrf_refused", extra={"error": str(error)})
+                return Failure(403, f"Refused, and nothing was done: {error}.\n")
             case SessionConflict():
                 return Failure(409, "Another request changed the same thing meanwhile; please try again.\n")
             case _:

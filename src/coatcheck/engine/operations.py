@@ -14,6 +14,7 @@ from coatcheck.engine.clock import Clock
 from coatcheck.engine.store import ALL_PARTITIONS, Limit, Refusal, Store
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
+from coatcheck.model import csrf
 from coatcheck.model.codec import decode
 from coatcheck.model.delta import apply
 from coatcheck.model.errors import RecordCorrupted, SessionLimitReached, SessionRevoked
@@ -212,6 +213,37 @@ class Operations:
         attribute = self.policy.subject_attribute
         return session.subject if attribute is None else _subject(session.peek(attribute))
 
+    # Cross-site request forgery
+
+    def csrf_token(self, session: Session) -> str:
+        """Give a token for the forms and scripts of a page of *session*: another one each time, all of them good.
+
+        Sends nothing. A session that is still new, or left with nothing, is stored for it when it is saved. The token
+        is of the secret that the session has after this request, a sign-in included that was asked for before.
+        "" for a session that was asked to end.
+        """
+        if session.ended:
+            return ""
+        moves = session.is_new or self.wanted_subject(session) != session.subject
+        return csrf.make_token(self._store.keys[0], session.token_digest(moves=moves))
+
+    def is_csrf_token(self, session: Session, token: str, *, is_own: bool = False) -> bool:
+        """Say whether *token* was made for *session*, under any key of the ring. Sends nothing.
+
+        One made before a rotation is good until the grace of the former secret is over; and where the browser vouches
+        that the request comes from the site's own pages (is_own), after up to 16 rotations: a form may stay open for
+        long. A sign-in ends all tokens from before it.
+        """
+        header, clock = session.header, self._store.clock
+        if header is None:
+            return False
+        digests = [header.digest]
+        if header.former_digest is not None and clock.is_known and clock.now() < header.former_until:
+            digests.append(header.former_digest)
+        if is_own:
+            digests += session.payload.former_digests
+        return csrf.is_token_of(token, self._store.keys, digests)
+
     # Subjects
 
     async def bind(self, session: Session, subject: str, *, assurance: int = 1) -> None:
@@ -235,6 +267,7 @@ class Operations:
         attribute = self.policy.subject_attribute
         if attribute is not None and _subject(session.peek(attribute)) != subject:
             session[attribute] = subject
+        self.policy.caps.check(apply(session.delta(), session.stored), session.stored)
         place, *older = self._store.places(subject)
         crossing = self.policy.carried if session.subject is None else None
         replacing = session.handle if session.subject == subject else None
@@ -243,7 +276,7 @@ class Operations:
             replacing = None
         anonymous = session.handle if replacing is None else None
         changes, base = session.delta(), session.header
-        ticket = Ticket.new(Handle.new(place.partition))
+        ticket = session.next_ticket(Handle.new(place.partition))
         header = session.new_header(await self._store.now(), ticket.digest)
         payload = Payload(
             subject,

@@ -14,7 +14,7 @@ from coatcheck.engine.clock import Clock
 from coatcheck.engine.keys import Keys
 from coatcheck.engine.transport import Argument, Command, Transport
 from coatcheck.model.events import Cause, Event, EventType
-from coatcheck.model.keyring import Keyring, Place
+from coatcheck.model.keyring import Key, Keyring, Place
 from coatcheck.model.partition import PARTITIONS
 from coatcheck.model.policy import AtLimit
 from coatcheck.model.record import Header, Payload, Records, pack_revision
@@ -88,6 +88,11 @@ class Store:
         self._keyring = keyring
         self._keys = Keys(prefix)
         self._records = Records(keyring, prefix)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys of the ring, the one in use first."""
+        return self._keyring.keys
 
     async def now(self) -> int:
         """Give the server's time in ms; a round trip the first time only."""

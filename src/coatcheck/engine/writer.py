@@ -45,9 +45,10 @@ class Writer:
     async def create(self, session: Session) -> None:
         """Store the first record of an anonymous session, in a random partition."""
         while True:
-            ticket = Ticket.new(Handle.new())
+            ticket = session.next_ticket(Handle.new())
             header = session.new_header(await self._store.now(), ticket.digest)
             payload = Payload(None, apply(session.delta(), session.stored))
+            self._policy.caps.check(payload.attributes, {})
             if await self._store.create(ticket.handle, header, payload):
                 return self.settle(session, ticket, header, payload)
 
@@ -64,7 +65,9 @@ class Writer:
             header = session.next_header(base, await self._store.now())
             if ticket is not None and base.digest == loaded.digest:
                 header = header.rotate(ticket.digest, header.seen_at + milliseconds(self._policy.rotation_grace))
-            payload = current.following(apply(changes, current.attributes), write_id, header.seen_at - base.seen_at)
+            attributes = apply(changes, current.attributes)
+            self._policy.caps.check(attributes, current.attributes)
+            payload = current.following(attributes, write_id, header.seen_at - base.seen_at)
             if header.digest != base.digest:
                 payload = payload.rotated(base.digest, header.seen_at)
             outcome = await self._write(session, handle, base, header, payload)
@@ -98,7 +101,7 @@ class Writer:
         """Replace the record, or end a session that is left with nothing; reply as `Store.replace` does."""
         if header.ttl(header.seen_at) <= 0:
             return False
-        if payload.attributes or payload.subject is not None:
+        if payload.attributes or payload.subject is not None or session.token_given or not session.delta():
             rotates = header.digest != base.digest
             if payload.subject is None or not (rotates or session.settings_changed):
                 return await self._store.replace(handle, base.revision, header, payload, Change(rotates=rotates))

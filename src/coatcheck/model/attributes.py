@@ -7,6 +7,7 @@ each attribute that was read is compared at the end.
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
+from coatcheck.model.caps import Caps
 from coatcheck.model.codec import decode, encode, is_immutable
 from coatcheck.model.delta import Delete, Increment, Operation, Set, difference
 from coatcheck.model.errors import SessionConflict
@@ -19,11 +20,12 @@ class Attributes(MutableMapping[str, Any]):
     accessed: whether the application has looked at them or changed them.
     """
 
-    __slots__ = ("_baseline", "_cleared", "_current", "_operations", "_values", "accessed", "stored")
+    __slots__ = ("_baseline", "_caps", "_cleared", "_current", "_operations", "_values", "accessed", "stored")
 
-    def __init__(self, stored: Mapping[str, bytes]) -> None:
-        """Present *stored*."""
+    def __init__(self, stored: Mapping[str, bytes], caps: Caps | None = None) -> None:
+        """Present *stored*. caps: what an assignment may not go beyond."""
         self.stored = stored
+        self._caps = caps
         self.accessed = False
         self._current: Mapping[str, bytes] = stored  # with the changes made here, but for nested ones
         self._operations: dict[str, list[Operation]] = {}
@@ -177,6 +179,10 @@ class Attributes(MutableMapping[str, Any]):
         """Set the local value; say whether its encoded form is what was there before."""
         raw = encode(value, name)
         same = self._current.get(name) == raw
+        if self._caps is not None and not same:
+            self._caps.check_value(name, raw)
+            if name not in self._current:
+                self._caps.check_count(len(self._current) + 1)
         self._own()[name] = raw
         self._forget(name)
         self._remember(name, value, raw)

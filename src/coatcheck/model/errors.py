@@ -5,6 +5,7 @@ SessionError
 ├─ SessionRevoked         a write met a session that has ended
 ├─ SessionConflict        strict mode: the same attribute changed meanwhile
 ├─ SessionLimitReached    the policy refuses another session for this subject
+├─ CsrfRefused            a request does not prove that a page of its session made it
 └─ StoreError
    ├─ StoreUnavailable    retry may help
    └─ RecordCorrupted     it will not
@@ -32,6 +33,10 @@ class SessionConflict(SessionError):
 
 class SessionLimitReached(SessionError):
     """The subject has as many sessions as the policy allows. Nothing was written."""
+
+
+class CsrfRefused(SessionError):
+    """A request does not prove that a page of its session made it. Nothing was done."""
 
 
 class StoreError(SessionError):

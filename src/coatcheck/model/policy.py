@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+from coatcheck.model.caps import Caps
 from coatcheck.model.errors import ConfigurationError
+from coatcheck.model.record import LARGEST_PAYLOAD
 
 LONGEST = timedelta(days=3650)
 _SHORTEST = timedelta(milliseconds=1)
@@ -40,6 +42,9 @@ class SessionPolicy:
     limit: how many sessions a subject may have; None for any number.
     at_limit: what a sign-in beyond the limit does.
     listed: names of the attributes that ``list_for`` shows beside each session ("device", "address").
+    max_bytes: how much the attributes may take, names and encoded values together and before compression. A session
+        travels whole with each request that uses it.
+    max_attributes: how many attributes there may be.
     """
 
     idle_timeout: timedelta = timedelta(minutes=30)
@@ -53,6 +58,8 @@ class SessionPolicy:
     limit: int | None = None
     at_limit: AtLimit = AtLimit.EVICT_OLDEST
     listed: tuple[str, ...] = ()
+    max_bytes: int = 256 * 1024
+    max_attributes: int = 1000
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -68,6 +75,15 @@ class SessionPolicy:
         for field, names in (("listed", self.listed), ("rotating", self.rotating), ("carried", self.carried or ())):
             if not isinstance(names, tuple):
                 raise ConfigurationError(f"{field} is a tuple of attribute names, not {names!r}")
+        if not 1 <= self.max_bytes <= LARGEST_PAYLOAD:
+            raise ConfigurationError(f"max_bytes must lie between 1 and {LARGEST_PAYLOAD}")
+        if self.max_attributes < 1:
+            raise ConfigurationError("max_attributes must be at least 1")
+
+    @property
+    def caps(self) -> Caps:
+        """What a session may hold at most."""
+        return Caps(self.max_bytes, self.max_attributes)
 
 
 def check_timeouts(idle: timedelta, absolute: timedelta) -> None:

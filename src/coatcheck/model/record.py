@@ -118,10 +118,14 @@ class Payload:
         formers = (self.formers + former_digest[:_FORMER_BYTES])[-_FORMERS_KEPT * _FORMER_BYTES :]
         return replace(self, rotated_at=now, formers=formers)
 
+    @property
+    def former_digests(self) -> list[bytes]:
+        """The first 8 bytes of the digests of the secrets that its last rotations have replaced."""
+        return [self.formers[i : i + _FORMER_BYTES] for i in range(0, len(self.formers), _FORMER_BYTES)]
+
     def was_given(self, digest: bytes) -> bool:
         """Say whether the secret with this *digest* was the session's own before one of its last rotations."""
-        size = _FORMER_BYTES
-        return digest[:size] in (self.formers[i : i + size] for i in range(0, len(self.formers), size))
+        return digest[:_FORMER_BYTES] in self.former_digests
 
     def has_write(self, write_id: bytes) -> bool:
         """Say whether the write *write_id* (b"" for none) is among the last ones."""

@@ -58,6 +58,7 @@ class Session(Attributes):
 
     __slots__ = (
         "_attempt",
+        "_next_secret",
         "_rotation_wanted",
         "_seen_at",
         "_settings",
@@ -67,6 +68,7 @@ class Session(Attributes):
         "payload",
         "strict",
         "ticket",
+        "token_given",
     )
 
     def __init__(
@@ -80,12 +82,14 @@ class Session(Attributes):
     ) -> None:
         """Make a new session under *policy*, or present a stored one. For the engine; apps get theirs from it."""
         self.payload = payload or Payload()
-        super().__init__(self.payload.attributes)
+        super().__init__(self.payload.attributes, policy.caps)
         self.ticket = ticket
         self.header = header
         self.strict = False
         self.ended = False
         self.cookie_due = False
+        self.token_given = False
+        self._next_secret: bytes | None = None
         self._settings = _settings(header or policy)
         self._rotation_wanted = False
         self._attempt: tuple[list[Operation], bytes] = [], b""
@@ -229,8 +233,8 @@ class Session(Attributes):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it holds nothing: such a session is not worth a record."""
-        return not self._current and self.subject is None
+        """Whether it holds nothing, and no page has a token of it: such a session is not worth a record."""
+        return not self._current and self.subject is None and not self.token_given
 
     def new_header(self, now: int, digest: bytes) -> Header:
         """Make the header of a first record, created *now*."""
@@ -269,6 +273,23 @@ class Session(Attributes):
         """Have the next save give it a new secret, without counting that as the application's access."""
         self._rotation_wanted = self.header is not None
 
+    def next_ticket(self, handle: Handle) -> Ticket:
+        """Make the ticket of its next record, with the secret that tokens were made for already, if any were."""
+        return Ticket.new(handle) if self._next_secret is None else Ticket(handle, self._next_secret)
+
+    def token_digest(self, *, moves: bool) -> bytes:
+        """Give the digest of the secret that a token of it is made for, and count the token as given out.
+
+        moves: a save will make another record of it. The secret of that is chosen now, so that the page that carries
+        the token fits the cookie that comes with it.
+        """
+        self.accessed = self.token_given = True
+        if self.header is not None and not moves:
+            return self.header.digest
+        ticket = self.next_ticket(Handle.new())
+        self._next_secret = ticket.secret
+        return ticket.digest
+
     def write_id_for(self, changes: list[Operation]) -> bytes:
         """Give the id of the write of *changes*: the same one when a save is tried again after a lost reply."""
         if self._attempt[0] != changes:
@@ -285,6 +306,7 @@ class Session(Attributes):
         self.ticket, self.header, self.payload = ticket, header, payload
         self._settings = _settings(header)
         self._rotation_wanted, self._seen_at, self._attempt = False, header.seen_at, ([], b"")
+        self._next_secret = None
         self.now_stored_as(payload.attributes)
 
     def now_new(self, policy: SessionPolicy, attributes: Mapping[str, bytes]) -> None:

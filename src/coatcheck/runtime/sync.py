@@ -131,6 +131,14 @@ class Sessions:
         """See `Operations.is_rotation_due`."""
         return self.core.is_rotation_due(session)
 
+    def csrf_token(self, session: Session) -> str:
+        """See `Operations.csrf_token`."""
+        return self.core.csrf_token(session)
+
+    def is_csrf_token(self, session: Session, token: str, *, is_own: bool = False) -> bool:
+        """See `Operations.is_csrf_token`."""
+        return self.core.is_csrf_token(session, token, is_own=is_own)
+
     def subject_digests(self, subject: str) -> frozenset[str]:
         """See `Operations.subject_digests`."""
         return self.core.subject_digests(subject)
