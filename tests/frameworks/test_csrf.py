@@ -271,7 +271,16 @@ def test_fastapi_dependency(server, key):
 
 
 @pytest.mark.parametrize(
-    "options", [{"exempt": "/hooks"}, {"exempt": ("hooks",)}, {"trusted_origins": ("partner.example",)}, {"field": ""}]
+    "options",
+    [
+        {"exempt": "/hooks"},
+        {"exempt": ("hooks",)},
+        {"exempt": ("/",)},
+        {"trusted_origins": ("partner.example",)},
+        {"trusted_origins": "https://partner.example"},
+        {"field": ""},
+        {"header": "X CSRF"},
+    ],
 )
 def test_policy_is_checked(options):
     """A CSRF policy that cannot be meant is refused."""

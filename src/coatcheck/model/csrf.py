@@ -52,8 +52,8 @@ class CsrfPolicy:
         for field, values in (("exempt", self.exempt), ("trusted_origins", self.trusted_origins)):
             if not isinstance(values, tuple):
                 raise ConfigurationError(f"{field} is a tuple, not {values!r}")
-        if not all(path.startswith("/") for path in self.exempt):
-            raise ConfigurationError(f"exempt is a tuple of paths that begin with /, not {self.exempt!r}")
+        if not all(re.fullmatch("/.*[^/].*", path) for path in self.exempt):
+            raise ConfigurationError(f"an exempt path is like /webhooks; / would exempt everything: {self.exempt!r}")
         if not all(_ORIGIN_SHAPE.fullmatch(origin) for origin in self.trusted_origins):
             raise ConfigurationError(f"a trusted origin is like https://www.example.org, not {self.trusted_origins!r}")
 
