@@ -29,7 +29,6 @@ What Flask's settings mean here:
 `app.test_client().session_transaction()` works as documented; what cannot be saved there raises.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -49,7 +48,7 @@ from coatcheck.model.errors import ConfigurationError, SessionError, StoreError
 from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
-from coatcheck.runtime.address import Keys
+from coatcheck.runtime.address import Keys, environment_keyring
 from coatcheck.runtime.sync import Sessions, run
 
 __all__ = ["CsrfPolicy", "SessionInterface", "csrf_token", "session_of", "sessions_of"]
@@ -72,7 +71,7 @@ class SessionInterface(FlaskInterface):
     ) -> None:
         """Serve *app*, with the application's *sessions*, or with sessions of the given url, keys, policy and prefix.
 
-        keys: by default COATCHECK_KEYS, or else made from the app's SECRET_KEY and SECRET_KEY_FALLBACKS.
+        keys: by default those of the environment, or else made from the app's SECRET_KEY and SECRET_KEY_FALLBACKS.
         cookie: by default what the app's SESSION_COOKIE_ settings say.
         csrf: True, or a policy, refuses requests that may change something (POST, PUT, ...) without a token of
             `csrf_token`, which templates have too. Raises ConfigurationError.
@@ -274,7 +273,7 @@ def _lazy(session: SessionMixin) -> LazySession:
 
 
 def _secret_keys(app: Flask) -> Keys:
-    """Make keys from the secrets of *app*, where COATCHECK_KEYS gives none."""
-    if os.environ.get("COATCHECK_KEYS") or not app.secret_key:
+    """Make keys from the secrets of *app*, where the environment gives none."""
+    if environment_keyring() is not None or not app.secret_key:
         return None
     return Keyring.derive([app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())])

@@ -25,7 +25,7 @@ Signing in and out:
 ``settings.COATCHECK``, a dict in which everything is optional:
 
 - URL: of the store; by default COATCHECK_URL in the environment, or the embedded store.
-- KEYS: that seal what is stored; by default COATCHECK_KEYS, or else made from SECRET_KEY and SECRET_KEY_FALLBACKS.
+- KEYS: that seal what is stored; by default those of the environment, or else made from SECRET_KEY and its fallbacks.
 - PREFIX: what key names begin with. OPTIONS: further arguments of `coatcheck.Sessions`.
 - POLICY: a SessionPolicy. Without a subject_attribute it gets Django's, ``_auth_user_id``; a project that names its own
   sets that attribute itself when it signs somebody in.

@@ -30,6 +30,7 @@ class AsyncSessions(Operations):
     ) -> None:
         """Use the store at *url* (COATCHECK_URL; ``embedded://``), sealing with *keys* (COATCHECK_KEYS).
 
+        keys: also a `Path`, of a file with one key a line (COATCHECK_KEYS_FILE); it is read now, and not again.
         prefix: what key names begin with (COATCHECK_PREFIX; "cc"). clock: for tests, which move it.
         options: redis-py's. Raises ConfigurationError.
         """
