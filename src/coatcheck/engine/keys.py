@@ -1,6 +1,8 @@
 """Every name of a key in the store.
 
     <prefix>:{<tag>}:s:<handle>     string      a record
+    <prefix>:{<tag>}:c:<handle>:<name>  string  a compartment of that session
+    <prefix>:{<tag>}:a:<handle>     stream      what was done in that session, sealed
     <prefix>:{<tag>}:u:<digest>     sorted set  handles of one subject, by absolute deadline (ms)
     <prefix>:{<tag>}:x              sorted set  bound sessions (handle and digest), by when to look at them (ms)
     <prefix>:{<tag>}:g              string      epoch: sessions of the partition created by then (ms) have ended
@@ -40,6 +42,14 @@ class Keys:
         """Name the record of *handle*."""
         return self._stems[handle.partition] + handle.name
 
+    def compartment(self, handle: Handle, name: str) -> str:
+        """Name the compartment *name* of *handle*."""
+        return f"{self._stems[handle.partition][:-2]}c:{handle.name}:{name}"
+
+    def activity(self, handle: Handle) -> str:
+        """Name the stream of what was done in the session *handle*."""
+        return f"{self._stems[handle.partition][:-2]}a:{handle.name}"
+
     def stem(self, partition: int) -> str:
         """Give what the names of the records of *partition* begin with; the handle's name follows."""
         return self._stems[partition]
@@ -59,3 +69,13 @@ class Keys:
     def events(self, partition: int) -> str:
         """Name the stream of lifecycle events of *partition*, and their channel."""
         return self._events[partition]
+
+    @property
+    def all_records(self) -> str:
+        """Give the pattern (SCAN) of the records of all partitions, sessions' and compartments'."""
+        return f"{self.prefix}:{{*}}:[sc]:*"
+
+    @property
+    def all_events(self) -> str:
+        """Give the pattern (PSUBSCRIBE) of the channels of all partitions."""
+        return f"{self.prefix}:{{*}}:e"

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from coatcheck.engine.clock import Clock
+from coatcheck.engine.resealing import Resealed
 from coatcheck.engine.store import ALL_PARTITIONS, Limit, Refusal, Store
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
@@ -199,6 +200,16 @@ class Operations:
             ended += sum(count for _, count in settled)
             partitions = [partition for partition, (seen, _) in zip(partitions, settled, strict=True) if seen == _PAGE]
         return ended
+
+    async def reseal(self, *, batch: int = 500) -> Resealed:
+        """Seal with the first key of the ring every record that another key has sealed; return what was found.
+
+        For after a new key was moved to the front everywhere. It goes through all keys of the database (SCAN), *batch*
+        at a time, in a few round trips each, and may be run at any time, while sessions are used: it never undoes a
+        write and moves no deadline. Where the ring has one key, it only says what cannot be opened. What a subject's
+        sessions are listed under is not moved: `revoke_all` and `list_for` need the former key until they have ended.
+        """
+        return await self._store.reseal(batch)
 
     def remaining(self, session: Session) -> int:
         """Give how many whole seconds are left until the absolute deadline of a stored session."""

@@ -48,6 +48,7 @@ REVOKE_EVERYONE: Final = _load("revoke_everyone")
 LIST: Final = _load("list")
 SWEEP: Final = _load("sweep")
 READ_EVENTS: Final = _load("read_events")
+RESEAL: Final = _load("reseal")
 
-_ALL: Final = (CREATE, SAVE, BIND, TRIM, REVOKE, REVOKE_ALL, REVOKE_EVERYONE, LIST, SWEEP, READ_EVENTS)
+_ALL: Final = (CREATE, SAVE, BIND, TRIM, REVOKE, REVOKE_ALL, REVOKE_EVERYONE, LIST, SWEEP, READ_EVENTS, RESEAL)
 BY_SHA: Final = {script.sha: script for script in _ALL}

@@ -12,6 +12,7 @@ from typing import Any, Final
 from coatcheck.engine import scripts
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.keys import Keys
+from coatcheck.engine.resealing import Resealed, reseal
 from coatcheck.engine.transport import Argument, Command, Transport
 from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.keyring import Key, Keyring, Place
@@ -296,6 +297,10 @@ class Store:
 
     def _marks(self, partition: int) -> tuple[str, str]:
         return self._keys.epoch(partition), self._keys.events(partition)
+
+    async def reseal(self, batch: int) -> Resealed:
+        """Seal with the first key of the ring what another has sealed; some round trips for each *batch* of keys."""
+        return await reseal(self.transport, self._keys, self._records, batch)
 
     async def _call(self, *commands: Command) -> list[Any]:
         """Carry out *commands*; ask for the time in the same round trip when that is due."""

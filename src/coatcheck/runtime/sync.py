@@ -6,6 +6,7 @@ from typing import Any, Self, TypeVar
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.operations import Operations
+from coatcheck.engine.resealing import Resealed
 from coatcheck.model.events import Event
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session, SessionInfo
@@ -103,6 +104,10 @@ class Sessions:
     def sweep(self) -> int:
         """See `Operations.sweep`."""
         return run(self.core.sweep())
+
+    def reseal(self, *, batch: int = 500) -> Resealed:
+        """See `Operations.reseal`."""
+        return run(self.core.reseal(batch=batch))
 
     def remaining(self, session: Session) -> int:
         """See `Operations.remaining`."""
