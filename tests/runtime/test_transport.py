@@ -142,7 +142,13 @@ def test_missing_password(opened, private):
 
 @pytest.mark.parametrize(
     ("rights", "what"),
-    [("~* +@all -get", "get"), ("~* +@all -evalsha", "evalsha"), ("~other:* +@all", "key")],
+    [
+        ("~* &* +@all -mget", "mget"),
+        ("~* &* +@all -evalsha", "evalsha"),
+        ("~other:* &* +@all", "key"),
+        ("~* &* +@all -xadd", "ACL failure in script"),
+        ("~* resetchannels +@all", "channel"),
+    ],
 )
 def test_missing_permission(opened, private, rights, what):
     """A user who may not do what sessions need is a mistake in the configuration; the text names what is missing."""

@@ -32,6 +32,7 @@ from coatcheck.model.errors import ConfigurationError, SessionError, StoreUnavai
 from coatcheck.runtime.address import Address
 
 _RETRIES: Final = 2
+_DENIED_IN_SCRIPT: Final = ("ACL failure in script", "The user executing the script can't")  # Valkey; Redis 7.0
 _DEFAULTS: Final[dict[str, Any]] = {
     "socket_timeout": 2.0,
     "socket_connect_timeout": 2.0,
@@ -225,10 +226,15 @@ def _is_refusal(error: Exception) -> bool:
     return any(isinstance(reason, AuthenticationError | AuthorizationError) for reason in (error, error.__cause__))
 
 
+def _is_denial(error: Exception) -> bool:
+    """Say whether the user lacks a permission; servers word it otherwise where it was a script's command."""
+    return isinstance(error, NoPermissionError) or str(error).startswith(_DENIED_IN_SCRIPT)
+
+
 def _translated(error: Exception, address: Address) -> SessionError:
     if _is_refusal(error):
         return ConfigurationError(f"{address} refuses the user or the password: {error}")
-    if isinstance(error, NoPermissionError):
+    if _is_denial(error):
         return ConfigurationError(f"{address} does not let this user do what sessions need: {error}")
     if isinstance(error, LostConnection | NoAnswer | OSError):
         return StoreUnavailable(f"{address} cannot be reached: {error}")
