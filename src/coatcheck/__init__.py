@@ -18,6 +18,7 @@ from coatcheck.model import profiles
 from coatcheck.model.cookie import CookiePolicy, SameSite
 from coatcheck.model.csrf import CsrfPolicy
 from coatcheck.model.errors import (
+    AuthenticationRequired,
     ConfigurationError,
     CsrfRefused,
     RecordCorrupted,
@@ -39,6 +40,7 @@ from coatcheck.runtime.sync import Sessions
 __all__ = [
     "AsyncSessions",
     "AtLimit",
+    "AuthenticationRequired",
     "ConfigurationError",
     "CookiePolicy",
     "CsrfPolicy",

@@ -32,8 +32,8 @@ What Flask's settings mean here:
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar, cast
 
 from flask import Flask, Request, Response, current_app, request, session
 from flask.sessions import SessionInterface as FlaskInterface
@@ -51,7 +51,9 @@ from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys, environment_keyring
 from coatcheck.runtime.sync import Sessions, run
 
-__all__ = ["CsrfPolicy", "SessionInterface", "csrf_token", "session_of", "sessions_of"]
+__all__ = ["CsrfPolicy", "SessionInterface", "csrf_token", "require_fresh", "session_of", "sessions_of"]
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 
 class SessionInterface(FlaskInterface):
@@ -238,6 +240,25 @@ class LazySession(SessionMixin):
 def session_of(session: SessionMixin = session) -> Session:
     """Give the whole session behind `flask.session`, or behind a `session_transaction`. Raises StoreError."""
     return _lazy(session).full()
+
+
+def require_fresh(minutes: float, assurance: int = 1) -> Callable[[View], View]:
+    """Decorate a view to answer 401 unless the user has authenticated within *minutes*, at least that strongly.
+
+    The answer is a challenge (RFC 9470), unless the app has an `errorhandler` for AuthenticationRequired or for 401.
+    After the user has authenticated again: ``sessions_of().bind(session_of(), user, assurance=2)``.
+    """
+    within = timedelta(minutes=minutes)
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(*given: Any, **options: Any) -> Any:
+            sessions_of().require_fresh(session_of(), within, assurance)
+            return current_app.ensure_sync(view)(*given, **options)
+
+        return cast("View", guarded)
+
+    return decorate
 
 
 def sessions_of(app: Flask = current_app) -> Sessions:

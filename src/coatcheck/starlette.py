@@ -12,10 +12,12 @@
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
-from inspect import isawaitable
-from typing import Any, Final, Never
+from datetime import timedelta
+from functools import partial, wraps
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any, Final, Never, TypeVar, cast
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -24,14 +26,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from coatcheck.engine.exchange import Exchange, Visit
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.model.csrf import LARGEST_FORM, CsrfPolicy, token_in_form
-from coatcheck.model.errors import ConfigurationError, SessionError
+from coatcheck.model.errors import AuthenticationRequired, ConfigurationError, SessionError
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
 from coatcheck.runtime.aio import AsyncSessions
+from coatcheck.runtime.asgi import SESSION_ENDED, Guard
+from coatcheck.runtime.watch import Watch
 
-__all__ = ["CsrfPolicy", "SessionMiddleware", "csrf_context", "csrf_token", "session_of"]
+__all__ = ["CsrfPolicy", "SessionMiddleware", "csrf_context", "csrf_token", "require_fresh", "session_of"]
 
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 OnError = Callable[[HTTPConnection, SessionError], Response | Awaitable[Response | None] | None]
 
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
@@ -76,6 +81,7 @@ class SessionMiddleware:
             raise ConfigurationError("give SessionMiddleware either sessions, or url, keys, policy and prefix")
         self.app = app
         sessions = sessions or AsyncSessions(url, keys=keys, policy=policy, prefix=prefix)
+        self._watch = Watch(sessions)
         self._exchange = Exchange(sessions, cookie or CookiePolicy())
         self._in_debug = Exchange(sessions, cookie or CookiePolicy(development=True))
         self._excluded = tuple(prefix.rstrip("/") for prefix in exclude)
@@ -93,6 +99,7 @@ class SessionMiddleware:
         https = scope.get("scheme") in ("https", "wss")
         visit = exchange.begin("; ".join(headers.getlist("cookie")), https=https, host=headers.get("host", ""))
         scope[_VISIT], scope["session"] = (exchange, visit), _NotLoaded()
+        guard = Guard(self._watch, visit, scope, send)
         has_begun, failure = False, None
 
         async def send_with_session(message: Message) -> None:
@@ -104,18 +111,20 @@ class SessionMiddleware:
                     failure = error
                     raise
                 has_begun, failure = True, None
-            await send(message)
+            await guard.send(message)
 
         try:
             if self._ahead and not self._is_excluded(scope):
                 await session_of(scope)
             if self._csrf is not None:
                 receive = await _guarded(self._csrf, scope, headers, receive)
-            await self.app(scope, receive, send_with_session)
+            await self.app(scope, guard.receiver(receive), send_with_session)
         except Exception as error:
             failure = error if isinstance(error, SessionError) else failure
             if has_begun or failure is None:
                 raise
+        finally:
+            await guard.end()
         if failure is not None:  # raised, or swallowed by an app that then had nothing else to send
             await self._refuse(exchange, failure, scope, receive, send)
         else:
@@ -136,7 +145,8 @@ class SessionMiddleware:
         if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
             await response(scope, receive, send)
         else:
-            await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
+            code = SESSION_ENDED if isinstance(error, AuthenticationRequired) else _TRY_AGAIN_LATER
+            await send({"type": "websocket.close", "code": code})
 
 
 async def session_of(connection: HTTPConnection | Scope) -> Session:
@@ -225,6 +235,35 @@ async def _finished(exchange: Exchange, visit: Visit, message: Message) -> Messa
         else:
             headers[name] = value
     return {**message, "headers": headers.raw}
+
+
+async def fresh_session_of(connection: HTTPConnection, within: timedelta, assurance: int = 1) -> Session:
+    """Give the session, as `session_of` does. Raises AuthenticationRequired, answered with 401, unless it is fresh."""
+    session = await session_of(connection)
+    _visit_of(connection.scope)[0].sessions.require_fresh(session, within, assurance)
+    return session
+
+
+def require_fresh(minutes: float, assurance: int = 1) -> Callable[[Endpoint], Endpoint]:
+    """Decorate an endpoint to answer 401 unless the user has authenticated within *minutes*, at least that strongly.
+
+    The answer is a challenge (RFC 9470); `on_error` may answer otherwise. After the user has authenticated again:
+    ``await sessions.bind(request.session, user, assurance=2)``.
+    """
+    within = timedelta(minutes=minutes)
+
+    def decorate(endpoint: Endpoint) -> Endpoint:
+        @wraps(endpoint)
+        async def guarded(*given: Any, **options: Any) -> Any:
+            connection = next(one for one in (*given, *options.values()) if isinstance(one, HTTPConnection))
+            await fresh_session_of(connection, within, assurance)
+            if iscoroutinefunction(endpoint):
+                return await endpoint(*given, **options)
+            return await run_in_threadpool(endpoint, *given, **options)
+
+        return cast("Endpoint", guarded)
+
+    return decorate
 
 
 class _NotLoaded:

@@ -86,3 +86,21 @@ def test_example_of_the_readme(name: str, code: str, server: Server, key: str) -
 def test_the_readme_has_an_example_for_each_framework() -> None:
     """Every adapter has its example."""
     assert {parameter.id for parameter in _examples()} == set(_VISITS)
+
+
+def _marked() -> list[object]:
+    files = sorted((ROOT / "docs").glob("*.md"))
+    found = [(file.stem, *example) for file in files for example in EXAMPLE.findall(file.read_text())]
+    return [pytest.param(code, id=f"{file}-{name}") for file, name, code in found]
+
+
+@pytest.mark.parametrize("code", _marked())
+def test_example_of_the_docs(code: str, server: Server, key: str) -> None:
+    """A marked example under docs/ prints what its comments say (# -> text), and nothing else."""
+    environment = {**os.environ, "COATCHECK_URL": server.url, "COATCHECK_KEYS": key}
+    program = [sys.executable, "-W", "error", "-c", code]
+
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == re.findall(r"# -> (.*)$", code, re.MULTILINE)

@@ -16,6 +16,7 @@ from typing import Final
 from coatcheck.engine.operations import Operations
 from coatcheck.model.cookie import CookiePolicy, merge_cache_control, merge_vary
 from coatcheck.model.errors import (
+    AuthenticationRequired,
     CsrfRefused,
     SessionConflict,
     SessionError,
@@ -158,6 +159,9 @@ class Exchange:
             case CsrfRefused():
                 log.warning("csrf_refused", extra={"error": str(error)})
                 return Failure(403, f"Refused, and nothing was done: {error}.\n")
+            case AuthenticationRequired():
+                text = "Please authenticate again: this needs a recent or a stronger sign-in.\n"
+                return Failure(401, text, (*_PLAIN, ("WWW-Authenticate", error.challenge)))
             case SessionConflict():
                 return Failure(409, "Another request changed the same thing meanwhile; please try again.\n")
             case _:

@@ -18,7 +18,7 @@ from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
 from coatcheck.model.codec import decode
 from coatcheck.model.delta import apply
-from coatcheck.model.errors import RecordCorrupted, SessionLimitReached, SessionRevoked
+from coatcheck.model.errors import AuthenticationRequired, RecordCorrupted, SessionLimitReached, SessionRevoked
 from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.keyring import Keyring, Place
 from coatcheck.model.policy import LONGEST, SessionPolicy, milliseconds
@@ -218,6 +218,33 @@ class Operations:
         clock = self._store.clock
         now = clock.now() if clock.is_known else session.header.seen_at
         return max(0, session.header.absolute_deadline - now) // 1000
+
+    async def time_left(self, sessions: Iterable[Session]) -> list[timedelta]:
+        """Ask how long each of *sessions* will live if nobody uses it; zero for one that has ended.
+
+        To ask is not to use: no deadline moves.
+        """
+        asked = [
+            (session.handle, session.header.created_at) if session.handle and session.header else None
+            for session in sessions
+        ]
+        left = iter(await self._store.time_left(stored for stored in asked if stored))
+        return [timedelta(milliseconds=max(0, next(left))) if stored else timedelta(0) for stored in asked]
+
+    def is_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> bool:
+        """Say whether the session's subject has proved who it is *within* that time, at least that strongly.
+
+        By the server's clock; False for an anonymous session and for one that has ended. Sends nothing.
+        """
+        clock, signed_in_at = self._store.clock, session.payload.signed_in_at
+        if session.header is None or session.subject is None or not signed_in_at or not clock.is_known:
+            return False
+        return session.assurance >= assurance and clock.now() - signed_in_at <= milliseconds(within)
+
+    def require_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> None:
+        """Raise AuthenticationRequired unless `is_fresh`: ask the user to authenticate, then `bind` anew."""
+        if not self.is_fresh(session, within, assurance):
+            raise AuthenticationRequired(within, assurance)
 
     def wanted_subject(self, session: Session) -> str | None:
         """Say whose session it is to be: what the policy's subject_attribute holds; None for nobody."""

@@ -254,6 +254,22 @@ class Store:
         handles = [Handle.parse(f"{place.partition:02x}.{name.decode()}") for name in rest[::3]]
         return looked_at, list(zip(handles, rest[1::3], rest[2::3], strict=True))
 
+    async def time_left(self, sessions: Iterable[tuple[Handle, int]]) -> list[int]:
+        """Ask how many ms are left to sessions, each given with when it was created (ms); 0 or less: it has ended."""
+        asked = list(sessions)
+        partitions = sorted({handle.partition for handle, _ in asked})
+        if not asked:
+            return []
+        replies = await self._call(
+            *(("PTTL", self._keys.record(handle)) for handle, _ in asked),
+            *(("GET", self._keys.epoch(partition)) for partition in partitions),
+        )
+        epochs = dict(zip(partitions, (int(epoch or 0) for epoch in replies[len(asked) :]), strict=True))
+        return [
+            0 if created_at <= epochs[handle.partition] else left
+            for (handle, created_at), left in zip(asked, replies, strict=False)
+        ]
+
     async def sweep(self, partitions: list[int], at_most: int) -> list[tuple[int, int]]:
         """Settle what is due in the expiry indexes: entries looked at and sessions ended, for each partition."""
         now = await self.now()

@@ -1,17 +1,23 @@
 """Sessions: the same operations without an event loop, each a line over the same code."""
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Self, TypeVar
+from functools import partial
+from threading import Event as Flag
+from threading import Thread
+from typing import Any, Final, Self, TypeVar
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.operations import Operations
 from coatcheck.engine.resealing import Resealed
-from coatcheck.model.events import Event
+from coatcheck.model.events import Event, EventType
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
+from coatcheck.runtime import listener
 from coatcheck.runtime.address import Address, Keys, prefix_or_default
+from coatcheck.runtime.channel import BlockingChannel
 from coatcheck.runtime.transport import BlockingTransport
 
 T = TypeVar("T")
@@ -58,7 +64,10 @@ class Sessions:
         address = Address(url)
         transport = BlockingTransport(address, options)
         keyring = address.keyring(keys)
-        self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix_or_default(prefix), clock=clock)
+        prefix = prefix_or_default(prefix)
+        self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)
+        self._open_channel: Final = partial(BlockingChannel, address, options, prefix)
+        self._subscribers = listener.Subscribers(may_await=False)
         self._close_transport = transport.close
         self._leave = address.leave
 
@@ -113,6 +122,18 @@ class Sessions:
         """See `Operations.remaining`."""
         return self.core.remaining(session)
 
+    def time_left(self, sessions: Iterable[Session]) -> list[timedelta]:
+        """See `Operations.time_left`."""
+        return run(self.core.time_left(sessions))
+
+    def is_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> bool:
+        """See `Operations.is_fresh`."""
+        return self.core.is_fresh(session, within, assurance)
+
+    def require_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> None:
+        """See `Operations.require_fresh`."""
+        self.core.require_fresh(session, within, assurance)
+
     def bind(self, session: Session, subject: str, *, assurance: int = 1) -> None:
         """See `Operations.bind`."""
         return run(self.core.bind(session, subject, assurance=assurance))
@@ -158,6 +179,43 @@ class Sessions:
     def acknowledge_events(self, group: str, events: Iterable[Event]) -> int:
         """See `Operations.acknowledge_events`."""
         return run(self.core.acknowledge_events(group, events))
+
+    def on(self, *types: EventType) -> Callable[[listener.C], listener.C]:
+        """Decorate a function to be called with each Event of *types* (none given: of any) while this listens.
+
+        One event at a time, in order, in the thread that listens. What they raise is logged.
+        """
+        return self._subscribers.add(types)
+
+    def listen(self) -> None:
+        """Tell the functions registered with `on` what happens to sessions, in any process, for ever.
+
+        Connects again when the connection is lost, and never raises. An event is told at most once: what happened
+        while there was no connection is not told. `read_events` misses nothing.
+        """
+        return run(listener.listen(self._open_channel(), self._subscribers.tell))
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen in a thread of its own for as long as the block runs: ``with sessions.listening():``.
+
+        The block begins when the connection is there, or when the first attempt to connect has failed.
+        """
+        tried, ended = Flag(), Flag()
+        work = listener.listen(
+            self._open_channel(),
+            self._subscribers.tell,
+            tried=lambda _: tried.set(),
+            is_wanted=lambda: not ended.is_set(),
+        )
+        thread = Thread(target=run, args=(work,), name="coatcheck-listener", daemon=True)
+        thread.start()
+        try:
+            tried.wait()
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def close(self) -> None:
         """Close every connection, and leave the embedded server."""

@@ -33,7 +33,7 @@ from coatcheck.runtime.address import Address
 
 _RETRIES: Final = 2
 _DENIED_IN_SCRIPT: Final = ("ACL failure in script", "The user executing the script can't")  # Valkey; Redis 7.0
-_DEFAULTS: Final[dict[str, Any]] = {
+DEFAULTS: Final[dict[str, Any]] = {  # redis-py's options, unless the application says otherwise
     "socket_timeout": 2.0,
     "socket_connect_timeout": 2.0,
     "max_connections": 64,
@@ -52,7 +52,7 @@ class BlockingTransport:
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         """Reach *address*, with redis-py's *options*. Nothing is sent yet."""
         self.address = address
-        self._options = {**_DEFAULTS, "retry": Retry(_backoff(), _RETRIES), **options}
+        self._options = {**DEFAULTS, "retry": Retry(_backoff(), _RETRIES), **options}
         self._client: redis.Redis | None = None
 
     async def call(self, *commands: Command) -> list[Any]:
@@ -61,14 +61,14 @@ class BlockingTransport:
             return self._carry(commands)
         except LostConnection as error:
             if _is_refusal(error) or self.address.revive() is None:
-                raise _translated(error, self.address) from error
+                raise translated(error, self.address) from error
         except (RedisError, OSError) as error:
-            raise _translated(error, self.address) from error
+            raise translated(error, self.address) from error
         try:
             self.close()
             return self._carry(commands)
         except (RedisError, OSError) as error:
-            raise _translated(error, self.address) from error
+            raise translated(error, self.address) from error
 
     async def pause(self, seconds: float) -> None:
         """Wait, blocking the thread."""
@@ -114,7 +114,7 @@ class AsyncTransport:
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         """Reach *address*, with redis-py's *options*. Nothing is sent yet."""
         self.address = address
-        self._options = {**_DEFAULTS, "retry": AsyncRetry(_backoff(), _RETRIES), **options}
+        self._options = {**DEFAULTS, "retry": AsyncRetry(_backoff(), _RETRIES), **options}
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
 
     async def call(self, *commands: Command) -> list[Any]:
@@ -123,16 +123,16 @@ class AsyncTransport:
             return await self._carry(commands)
         except LostConnection as error:
             if _is_refusal(error):
-                raise _translated(error, self.address) from error
+                raise translated(error, self.address) from error
             if await asyncio.to_thread(self.address.revive) is None:
-                raise _translated(error, self.address) from error
+                raise translated(error, self.address) from error
         except (RedisError, OSError) as error:
-            raise _translated(error, self.address) from error
+            raise translated(error, self.address) from error
         try:
             await self.aclose()
             return await self._carry(commands)
         except (RedisError, OSError) as error:
-            raise _translated(error, self.address) from error
+            raise translated(error, self.address) from error
 
     async def pause(self, seconds: float) -> None:
         """Wait, letting other tasks run."""
@@ -231,7 +231,8 @@ def _is_denial(error: Exception) -> bool:
     return isinstance(error, NoPermissionError) or str(error).startswith(_DENIED_IN_SCRIPT)
 
 
-def _translated(error: Exception, address: Address) -> SessionError:
+def translated(error: Exception, address: Address) -> SessionError:
+    """Say in our words what *error* of redis-py means."""
     if _is_refusal(error):
         return ConfigurationError(f"{address} refuses the user or the password: {error}")
     if _is_denial(error):

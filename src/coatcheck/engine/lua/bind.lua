@@ -37,6 +37,7 @@ end
 if replaced ~= '' then
   redis.call('DEL', stem .. ARGV[11])
   leave(u, x, ARGV[11], digest)
+  emit(e, 'revoked', ARGV[11], digest, ARGV[5], '', 'another sign-in')
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ttl)
 enter(u, x, handle, digest, now, ttl, tonumber(ARGV[6]))
