@@ -15,6 +15,8 @@ Web applications use an adapter instead: coatcheck.django, .flask, .starlette, .
 """
 
 from coatcheck.model import profiles
+from coatcheck.model.activity import Activity
+from coatcheck.model.compartment import Compartment
 from coatcheck.model.cookie import CookiePolicy, SameSite
 from coatcheck.model.csrf import CsrfPolicy
 from coatcheck.model.errors import (
@@ -38,9 +40,11 @@ from coatcheck.runtime.aio import AsyncSessions
 from coatcheck.runtime.sync import Sessions
 
 __all__ = [
+    "Activity",
     "AsyncSessions",
     "AtLimit",
     "AuthenticationRequired",
+    "Compartment",
     "ConfigurationError",
     "CookiePolicy",
     "CsrfPolicy",

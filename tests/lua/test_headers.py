@@ -14,7 +14,8 @@ from coatcheck.model.ticket import Handle
 SOURCES = {
     path.name.removesuffix(".lua"): path.read_text() for path in (files("coatcheck.engine") / "lua").iterdir()
 }  # fmt: skip
-SCRIPTS = sorted(set(SOURCES) - {"index"})
+SHARED = {"companions", "events", "index", "record"}
+SCRIPTS = sorted(set(SOURCES) - SHARED)
 
 
 def header(source):

@@ -7,7 +7,7 @@ interfere with are taken by a script in the store (engine/lua), never by looking
 import logging
 import secrets
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from coatcheck.engine.clock import Clock
@@ -16,6 +16,7 @@ from coatcheck.engine.store import ALL_PARTITIONS, Limit, Refusal, Store
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
+from coatcheck.model.activity import Activity
 from coatcheck.model.codec import decode
 from coatcheck.model.delta import apply
 from coatcheck.model.errors import AuthenticationRequired, RecordCorrupted, SessionLimitReached, SessionRevoked
@@ -46,7 +47,7 @@ class Operations:
     ) -> None:
         """Work over *transport*. clock: for tests, which move it."""
         self.policy = policy or SessionPolicy()
-        self._store = Store(transport, keyring, prefix, clock or Clock())
+        self._store = Store(transport, keyring, prefix, clock or Clock(), self.policy)
         self._limit = Limit(self.policy.limit or 0, self.policy.at_limit)
         self._writer = Writer(self._store, self.policy)
 
@@ -124,30 +125,19 @@ class Operations:
         elif session.is_new:
             if not session.is_empty:
                 await self._writer.create(session)
-        elif session.is_changed:
+        elif session.record_changed:
             if any(session.has_changed(name) for name in self.policy.rotating):
                 session.rotate()
             await self._writer.update(session)
-        elif session.identifier is not None:
-            await self.touch(session)
+        else:
+            await self._writer.keep(session)
 
     async def touch(self, session: Session) -> bool:
         """Extend the idle deadline of *session*; return whether it is still there.
 
         Sends nothing, and returns True, when this process did so less than a tenth of the idle timeout ago.
         """
-        handle, header = session.handle, session.header
-        if handle is None or header is None:
-            return False
-        now = await self._store.now()
-        if now - self._writer.last_use(handle, 0) < header.idle_timeout // 10:
-            return True
-        ttl = header.ttl(now)
-        if ttl <= 0 or not await self._store.extend(handle, ttl):
-            return False
-        self._writer.note_use(handle, now)
-        session.seen(now)
-        return True
+        return await self._writer.touch(session)
 
     def is_rotation_due(self, session: Session) -> bool:
         """Say whether the policy's rotate_every has passed since the session last got a secret. Sends nothing."""
@@ -308,6 +298,7 @@ class Operations:
         self.policy.caps.check(apply(session.delta(), session.stored), session.stored)
         place, *older = self._store.places(subject)
         crossing = self.policy.carried if session.subject is None else None
+        along = self._store.companions.moving(session, _parts_to_bring(session, subject, crossing))
         replacing = session.handle if session.subject == subject else None
         if session.subject is not None and (replacing is None or replacing.partition != place.partition):
             await self._writer.take(session, Cause(why="another sign-in"), keep=replacing is not None)
@@ -330,6 +321,7 @@ class Operations:
             limit=self._limit,
             elsewhere=await self._count(older) if self._limit.refuses else 0,
             replacing=replacing,
+            along=along,
         )
         if bound is Refusal.LIMIT:
             raise SessionLimitReached(f"the policy allows {self._limit.sessions} sessions at once, and no more")
@@ -339,6 +331,7 @@ class Operations:
         if self._limit.evicts and older:
             ended += await self._trim(older, max(0, self._limit.sessions - bound.live))
         self._writer.settle(session, ticket, header, payload)
+        await self._writer.finish(session, along)
         log.info("session_bound", extra={"handle": str(ticket.handle), "ended": list(ended)})
         former = bound.replaced
         if anonymous is not None and (record := await self._writer.end(anonymous, None, event=None)) is not None:
@@ -360,6 +353,8 @@ class Operations:
         if session.subject is None:
             return
         await self._writer.take(session, Cause(why="signed out"), keep=True)
+        session.parts.forget()
+        session.recorded.forget()
         if session.is_empty:
             session.now_ended()
         else:
@@ -407,6 +402,28 @@ class Operations:
                 ]
         return sorted(found, key=lambda info: info.last_seen, reverse=True)
 
+    async def activity(
+        self,
+        session: Session | Handle | str,
+        *,
+        newest_first: bool = True,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> list[Activity]:
+        """List what was done in a session, at most *limit* entries between two instants (both included).
+
+        It holds what was recorded since the session got its handle, the policy's activity_kept entries at most.
+        Empty where there is no such session any more. Entries that cannot be opened are left out, and logged.
+        """
+        handle = session.handle if isinstance(session, Session) else _handle(session)
+        if limit < 1:
+            raise ValueError("limit must be at least 1")
+        first, last = (None if at is None else _milliseconds_of(at) for at in (since, until))
+        if handle is None:
+            return []
+        return await self._store.activity(handle, first, last, limit, newest_first=newest_first)
+
     # Events
 
     def subject_digests(self, subject: str) -> frozenset[str]:
@@ -431,7 +448,7 @@ class Operations:
     # How it is done
 
     async def _read(self, handle: Handle, ticket: Ticket | Handle) -> Session | None:
-        opened = await self._store.read(handle)
+        opened, parts = await self._store.read_whole(handle)
         if opened is None:
             return None
         header, payload = opened
@@ -439,7 +456,7 @@ class Operations:
         if header.absolute_deadline <= now:
             return None
         seen_at = self._writer.last_use(handle, now)
-        return Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=seen_at)
+        return Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=seen_at, parts=parts)
 
     async def _owner(self, handle: Handle) -> str | None:
         """Read whose session *handle* is; None too where the record does not open, so that it can be ended."""
@@ -488,6 +505,18 @@ def _handle(handle: Handle | str) -> Handle | None:
         return Handle.parse(handle)
     except ValueError:
         return None
+
+
+def _milliseconds_of(instant: datetime) -> int:
+    """Give an instant as ms since the epoch. Raises ValueError for one that does not say its offset from UTC."""
+    if instant.tzinfo is None:
+        raise ValueError("an instant needs its offset from UTC: datetime.now(UTC)")
+    return max(0, (instant - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1))
+
+
+def _parts_to_bring(session: Session, subject: str, crossing: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Name the compartments that a sign-in of *subject* brings along (None: all): none of another subject's."""
+    return crossing if session.subject in {None, subject} else ()
 
 
 def _only(attributes: Mapping[str, bytes], names: tuple[str, ...] | None) -> Mapping[str, bytes]:

@@ -48,7 +48,25 @@ REVOKE_EVERYONE: Final = _load("revoke_everyone")
 LIST: Final = _load("list")
 SWEEP: Final = _load("sweep")
 READ_EVENTS: Final = _load("read_events")
+COMPARTMENT: Final = _load("compartment")
+ACTIVITY: Final = _load("activity")
+READ_ACTIVITY: Final = _load("read_activity")
 RESEAL: Final = _load("reseal")
 
-_ALL: Final = (CREATE, SAVE, BIND, TRIM, REVOKE, REVOKE_ALL, REVOKE_EVERYONE, LIST, SWEEP, READ_EVENTS, RESEAL)
+_ALL: Final = (
+    CREATE,
+    SAVE,
+    BIND,
+    TRIM,
+    REVOKE,
+    REVOKE_ALL,
+    REVOKE_EVERYONE,
+    LIST,
+    SWEEP,
+    READ_EVENTS,
+    COMPARTMENT,
+    ACTIVITY,
+    READ_ACTIVITY,
+    RESEAL,
+)
 BY_SHA: Final = {script.sha: script for script in _ALL}

@@ -11,13 +11,16 @@ from typing import Any, Final
 
 from coatcheck.engine import scripts
 from coatcheck.engine.clock import Clock
+from coatcheck.engine.companions import Along, Companions
 from coatcheck.engine.keys import Keys
 from coatcheck.engine.resealing import Resealed, reseal
 from coatcheck.engine.transport import Argument, Command, Transport
+from coatcheck.model.activity import Activities, Activity
+from coatcheck.model.compartment import Compartments
 from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.keyring import Key, Keyring, Place
 from coatcheck.model.partition import PARTITIONS
-from coatcheck.model.policy import AtLimit
+from coatcheck.model.policy import AtLimit, SessionPolicy
 from coatcheck.model.record import Header, Payload, Records, pack_revision
 from coatcheck.model.session import instant
 from coatcheck.model.ticket import Handle
@@ -82,13 +85,16 @@ _REFUSALS: Final = {0: Refusal.LIMIT, 2: Refusal.ENDED}
 class Store:
     """The records and indexes of one prefix, behind one transport."""
 
-    def __init__(self, transport: Transport, keyring: Keyring, prefix: str, clock: Clock) -> None:
+    def __init__(
+        self, transport: Transport, keyring: Keyring, prefix: str, clock: Clock, policy: SessionPolicy
+    ) -> None:
         """Work over *transport*."""
         self.transport = transport
         self.clock = clock
         self._keyring = keyring
         self._keys = Keys(prefix)
         self._records = Records(keyring, prefix)
+        self.companions = Companions(self._keys, self._records, Activities(keyring, prefix), policy)
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -118,22 +124,38 @@ class Store:
 
     async def read(self, handle: Handle) -> Opened | None:
         """Read a record; None too for one that the partition's epoch has ended. Raises RecordCorrupted."""
-        keys = self._keys
-        ((record, epoch),) = await self._call(("MGET", keys.record(handle), keys.epoch(handle.partition)))
-        if record is None:
-            return None
-        header, payload = self._records.open(handle, record)
-        return None if epoch is not None and header.created_at <= int(epoch) else (header, payload)
+        opened, _ = await self._read(handle, ())
+        return opened
 
-    async def create(self, handle: Handle, header: Header, payload: Payload) -> bool:
+    async def read_whole(self, handle: Handle) -> tuple[Opened | None, Compartments]:
+        """Read a record as `read` does, and the compartments that the policy declares."""
+        opened, found = await self._read(handle, self.companions.compartment_keys(handle))
+        return opened, self.companions.present(handle, found)
+
+    async def _read(self, handle: Handle, others: tuple[str, ...]) -> tuple[Opened | None, list[bytes | None]]:
+        names = (self._keys.record(handle), self._keys.epoch(handle.partition))
+        ((record, epoch, *found),) = await self._call(("MGET", *names, *others))
+        if record is None:
+            return None, found
+        header, payload = self._records.open(handle, record)
+        return None if epoch is not None and header.created_at <= int(epoch) else (header, payload), found
+
+    async def create(self, handle: Handle, header: Header, payload: Payload, along: Along) -> bool:
         """Store a first record; False if the handle is taken."""
         record, now = self._records.seal(handle, header, payload), header.seen_at
         keys = (self._keys.record(handle), self._keys.events(handle.partition))
-        (stored,) = await self._call(scripts.CREATE.command(keys, record, header.ttl(now), handle.name, now))
-        return bool(stored)
+        command = scripts.CREATE.command(keys, record, header.ttl(now), handle.name, now)
+        return bool(await self._call_with(along, handle, header, now, command))
 
     async def replace(
-        self, handle: Handle, revision: int, header: Header, payload: Payload, change: Change
+        self,
+        handle: Handle,
+        revision: int,
+        header: Header,
+        payload: Payload,
+        change: Change,
+        *,
+        along: Along | None = None,
     ) -> Opened | bool:
         """Replace the record of *revision*. True: done; False: there is none; else the one of another revision."""
         keys: tuple[str, ...] = (self._keys.record(handle), *self._marks(handle.partition))
@@ -146,14 +168,19 @@ class Store:
         command = scripts.SAVE.command(
             keys, pack_revision(revision), record, header.ttl(now), handle.name, now, digest, rotates, *extra
         )
-        (reply,) = await self._call(command)
-        code, *current = reply
+        code, *current = await self._call_with(along, handle, header, now, command)
         return self._records.open(handle, current[0]) if current else bool(code)
 
-    async def extend(self, handle: Handle, ttl: int) -> bool:
-        """Let the record live for *ttl* ms from now; False if there is none."""
-        (there,) = await self._call(("PEXPIRE", self._keys.record(handle), ttl))
-        return bool(there)
+    async def extend(self, handle: Handle, header: Header, now: int, along: Along | None = None) -> bool:
+        """Let the record live until the nearer deadline, counted from *now*; False if there is none."""
+        command = ("PEXPIRE", self._keys.record(handle), header.ttl(now))
+        return bool(await self._call_with(along, handle, header, now, command))
+
+    async def send(self, along: Along, handle: Handle, header: Header) -> None:
+        """Send what is left of *along*, alone."""
+        commands = along.commands(handle, header, await self.now())
+        if commands:
+            along.take(await self._call(*commands))
 
     async def remove(
         self,
@@ -176,7 +203,8 @@ class Store:
             keys, digest = (*keys, *self._indexes(place)), place.digest
         expected, listed = b"" if revision is None else pack_revision(revision), int(only_if_listed)
         now, name = await self.now(), event.value if event else ""
-        command = scripts.REVOKE.command(keys, expected, handle.name, digest, listed, now, name, cause.by, cause.why)
+        told = (now, name, cause.by, cause.why, self.companions.listed)
+        command = scripts.REVOKE.command(keys, expected, handle.name, digest, listed, *told)
         (reply,) = await self._call(command)
         return reply[0] == 1, reply[1] if reply[0] else None
 
@@ -204,6 +232,7 @@ class Store:
         limit: Limit,
         elsewhere: int,
         replacing: Handle | None,
+        along: Along,
     ) -> Bound | Refusal:
         """Store and list the first record of a subject's session, unless the limit refuses it.
 
@@ -223,8 +252,9 @@ class Store:
             _ORDER[limit.at_limit],
             elsewhere,
             replacing.name if replacing else b"",
+            self.companions.listed,
         )
-        (reply,) = await self._call(command)
+        reply = await self._call_with(along, handle, header, header.seen_at, command)
         if reply[0] in _REFUSALS:
             return _REFUSALS[reply[0]]
         replaced = self._records.open(replacing, reply[2]) if replacing and reply[2] else None
@@ -234,7 +264,7 @@ class Store:
         """End sessions until *allowed* are left (-1: none is ended); give how many live, and the ended handles."""
         now, stem = await self.now(), self._keys.stem(place.partition)
         keys, order = (*self._indexes(place), *self._marks(place.partition)), _ORDER[limit.at_limit]
-        command = scripts.TRIM.command(keys, allowed, order, now, stem, place.digest)
+        command = scripts.TRIM.command(keys, allowed, order, now, stem, place.digest, self.companions.listed)
         (reply,) = await self._call(command)
         return reply[0], tuple(name.decode() for name in reply[1:])
 
@@ -243,7 +273,8 @@ class Store:
         spared = keep.name if keep is not None and keep.partition == place.partition else b""
         stem = self._keys.stem(place.partition)
         keys, now = (*self._indexes(place), self._keys.events(place.partition)), await self.now()
-        command = scripts.REVOKE_ALL.command(keys, stem, place.digest, spared, at_most, now, cause.by, cause.why)
+        told = (now, cause.by, cause.why, self.companions.listed)
+        command = scripts.REVOKE_ALL.command(keys, stem, place.digest, spared, at_most, *told)
         (reply,) = await self._call(command)
         return reply[0], reply[1]
 
@@ -305,7 +336,12 @@ class Store:
     def _sweep(self, partition: int, now: int, at_most: int) -> Command:
         subjects, expiry = self._indexes(Place(partition, ""))
         return scripts.SWEEP.command(
-            (expiry, *self._marks(partition)), now, self._keys.stem(partition), subjects, at_most
+            (expiry, *self._marks(partition)),
+            now,
+            self._keys.stem(partition),
+            subjects,
+            at_most,
+            self.companions.listed,
         )
 
     def _indexes(self, place: Place) -> tuple[str, str]:
@@ -317,6 +353,22 @@ class Store:
     async def reseal(self, batch: int) -> Resealed:
         """Seal with the first key of the ring what another has sealed; some round trips for each *batch* of keys."""
         return await reseal(self.transport, self._keys, self._records, batch)
+
+    async def activity(
+        self, handle: Handle, since: int | None, until: int | None, limit: int, *, newest_first: bool
+    ) -> list[Activity]:
+        """Read what was done in a session between two instants (ms)."""
+        command = self.companions.reading(handle, since, until, limit, newest_first=newest_first)
+        (reply,) = await self._call(command)
+        return self.companions.read(handle, reply)
+
+    async def _call_with(self, along: Along | None, handle: Handle, header: Header, now: int, command: Command) -> Any:
+        """Carry out *command*, and what goes along with it behind it; give the reply to *command*."""
+        further = along.commands(handle, header, now) if along else []
+        reply, *replies = await self._call(command, *further)
+        if along:
+            along.take(replies)
+        return reply
 
     async def _call(self, *commands: Command) -> list[Any]:
         """Carry out *commands*; ask for the time in the same round trip when that is due."""

@@ -4,6 +4,7 @@ import logging
 import secrets
 from typing import Final
 
+from coatcheck.engine.companions import Along
 from coatcheck.engine.store import NO_CAUSE, Change, Opened, Store
 from coatcheck.model.delta import Increment, apply
 from coatcheck.model.errors import SessionRevoked, StoreUnavailable
@@ -44,13 +45,15 @@ class Writer:
 
     async def create(self, session: Session) -> None:
         """Store the first record of an anonymous session, in a random partition."""
+        along = self._store.companions.staying(session, await self._store.now())
         while True:
             ticket = session.next_ticket(Handle.new())
             header = session.new_header(await self._store.now(), ticket.digest)
             payload = Payload(None, apply(session.delta(), session.stored))
             self._policy.caps.check(payload.attributes, {})
-            if await self._store.create(ticket.handle, header, payload):
-                return self.settle(session, ticket, header, payload)
+            if await self._store.create(ticket.handle, header, payload, along):
+                self.settle(session, ticket, header, payload)
+                return await self.finish(session, along)
 
     async def update(self, session: Session) -> None:
         """Write the delta under compare-and-set, merging it with what others write until it fits."""
@@ -61,6 +64,7 @@ class Writer:
         counts = any(isinstance(change, Increment) for change in changes)
         write_id = session.write_id_for(changes) if counts else b""
         ticket = self._next_ticket(session)
+        along = self._store.companions.staying(session, await self._store.now())
         for attempt in range(_ATTEMPTS):
             header = session.next_header(base, await self._store.now())
             if ticket is not None and base.digest == loaded.digest:
@@ -70,23 +74,67 @@ class Writer:
             payload = current.following(attributes, write_id, header.seen_at - base.seen_at)
             if header.digest != base.digest:
                 payload = payload.rotated(base.digest, header.seen_at)
-            outcome = await self._write(session, handle, base, header, payload)
+            outcome = await self._write(session, handle, base, header, payload, along=None if session.strict else along)
             if outcome is False:
                 raise SessionRevoked(f"session {handle} has ended; nothing was written")
             if outcome is True:
                 if not session.ended:
                     self.settle(session, _holder(header, ticket, session), header, payload)
+                    await self.finish(session, along)
                 return
             base, current = outcome
             only_rotates = not changes and not session.settings_changed
             if current.has_write(write_id) or (only_rotates and base.digest != loaded.digest):
                 # an earlier try of ours got through, and its reply did not; or another request has rotated it
                 self.settle(session, _holder(base, ticket, session), base, current)
+                await self.finish(session, along)
                 return
             if session.strict:
                 session.check_conflicts(current.attributes)
-            await self._store.transport.pause(secrets.randbelow(1 + min(attempt, _LONGEST_PAUSE)) / 1000)
+            await self._pause(attempt)
         raise StoreUnavailable(f"session {handle} is being written by too many others at once")
+
+    async def touch(self, session: Session, along: Along | None = None) -> bool:
+        """Extend the idle deadline unless this process did so lately; give whether the session is still there."""
+        handle, header = session.handle, session.header
+        if handle is None or header is None:
+            return False
+        now = await self._store.now()
+        if now - self.last_use(handle, 0) < header.idle_timeout // 10:
+            return True
+        if header.ttl(now) <= 0 or not await self._store.extend(handle, header, now, along):
+            return False
+        self.note_use(handle, now)
+        session.seen(now)
+        return True
+
+    async def keep(self, session: Session) -> None:
+        """Extend what was used of a session whose own record did not change, and write what else it has changed."""
+        along = self._store.companions.staying(session, await self._store.now())
+        if session.identifier is not None:
+            await self.touch(session, along)
+        await self.finish(session, along)
+
+    async def finish(self, session: Session, along: Along) -> None:
+        """Send what is left to send along with a session: nothing, unless another request wrote it meanwhile."""
+        handle, header = session.handle, session.header
+        along.arrived()
+        for attempt in range(_ATTEMPTS):
+            if along.is_done or handle is None or header is None:
+                return
+            if header.absolute_deadline <= await self._store.now():
+                break
+            if attempt:
+                await self._pause(attempt)
+            await self._store.send(along, handle, header)
+            along.check()
+        else:
+            raise StoreUnavailable(f"session {handle} is being written by too many others at once")
+        if session.is_changed:
+            raise SessionRevoked(f"session {handle} has ended; not everything was written")
+
+    async def _pause(self, attempt: int) -> None:
+        await self._store.transport.pause(secrets.randbelow(1 + min(attempt, _LONGEST_PAUSE)) / 1000)
 
     @staticmethod
     def _next_ticket(session: Session) -> Ticket | None:
@@ -96,18 +144,27 @@ class Writer:
         return None
 
     async def _write(
-        self, session: Session, handle: Handle, base: Header, header: Header, payload: Payload
+        self,
+        session: Session,
+        handle: Handle,
+        base: Header,
+        header: Header,
+        payload: Payload,
+        *,
+        along: Along | None,
     ) -> Opened | bool:
         """Replace the record, or end a session that is left with nothing; reply as `Store.replace` does."""
         if header.ttl(header.seen_at) <= 0:
             return False
-        if payload.attributes or payload.subject is not None or session.token_given or not session.delta():
+        holds = payload.attributes or payload.subject is not None or not session.parts.is_empty
+        if holds or session.token_given or not session.delta():
             rotates = header.digest != base.digest
             if payload.subject is None or not (rotates or session.settings_changed):
-                return await self._store.replace(handle, base.revision, header, payload, Change(rotates=rotates))
+                change = Change(rotates=rotates)
+                return await self._store.replace(handle, base.revision, header, payload, change, along=along)
             place = await self._store.place_of(handle, payload.subject)
             change = Change(place, place if session.settings_changed else None, rotates)
-            return await self._store.replace(handle, base.revision, header, payload, change)
+            return await self._store.replace(handle, base.revision, header, payload, change, along=along)
         ended, found = await self._store.remove(
             handle, None, revision=base.revision, event=EventType.REVOKED, cause=_EMPTIED
         )

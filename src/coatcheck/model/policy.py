@@ -1,15 +1,18 @@
 """How long sessions last, how many a subject may have, what is shown of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
 from coatcheck.model.caps import Caps
+from coatcheck.model.compartment import check_compartments
 from coatcheck.model.errors import ConfigurationError
 from coatcheck.model.record import LARGEST_PAYLOAD
 
 LONGEST = timedelta(days=3650)
 _SHORTEST = timedelta(milliseconds=1)
+_MOST_ACTIVITY = 10_000
 
 
 class AtLimit(Enum):
@@ -42,6 +45,10 @@ class SessionPolicy:
     limit: how many sessions a subject may have; None for any number.
     at_limit: what a sign-in beyond the limit does.
     listed: names of the attributes that ``list_for`` shows beside each session ("device", "address").
+    compartments: the named parts that a session has beside its attributes, each with the time it lives unused
+        (``{"cart": timedelta(minutes=10)}``); kept as a tuple of pairs. They are loaded with the session. To be carried
+        across a sign-in, a compartment's name must be among *carried*, unless that is None.
+    activity_kept: how many entries a session keeps of what was done in it, the latest.
     max_bytes: how much the attributes may take, names and encoded values together and before compression. A session
         travels whole with each request that uses it.
     max_attributes: how many attributes there may be.
@@ -58,6 +65,8 @@ class SessionPolicy:
     limit: int | None = None
     at_limit: AtLimit = AtLimit.EVICT_OLDEST
     listed: tuple[str, ...] = ()
+    compartments: Mapping[str, timedelta] | tuple[tuple[str, timedelta], ...] = ()
+    activity_kept: int = 200
     max_bytes: int = 256 * 1024
     max_attributes: int = 1000
 
@@ -75,10 +84,19 @@ class SessionPolicy:
         for field, names in (("listed", self.listed), ("rotating", self.rotating), ("carried", self.carried or ())):
             if not isinstance(names, tuple):
                 raise ConfigurationError(f"{field} is a tuple of attribute names, not {names!r}")
+        if not 1 <= self.activity_kept <= _MOST_ACTIVITY:
+            raise ConfigurationError(f"activity_kept must lie between 1 and {_MOST_ACTIVITY}")
+        object.__setattr__(self, "compartments", tuple(dict(self.compartments).items()))
+        check_compartments(self.declared_compartments, self.idle_timeout)
         if not 1 <= self.max_bytes <= LARGEST_PAYLOAD:
             raise ConfigurationError(f"max_bytes must lie between 1 and {LARGEST_PAYLOAD}")
         if self.max_attributes < 1:
             raise ConfigurationError("max_attributes must be at least 1")
+
+    @property
+    def declared_compartments(self) -> tuple[tuple[str, timedelta], ...]:
+        """The names of the compartments and how long each lives unused."""
+        return self.compartments if isinstance(self.compartments, tuple) else tuple(self.compartments.items())
 
     @property
     def caps(self) -> Caps:

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from coatcheck.model.activity import Recorded
 from coatcheck.model.attributes import Attributes
+from coatcheck.model.compartment import Compartment, Compartments, check_idle_timeout
 from coatcheck.model.delta import Operation
 from coatcheck.model.policy import SessionPolicy, check_timeouts, milliseconds
 from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
@@ -65,7 +67,9 @@ class Session(Attributes):
         "cookie_due",
         "ended",
         "header",
+        "parts",
         "payload",
+        "recorded",
         "strict",
         "ticket",
         "token_given",
@@ -79,6 +83,7 @@ class Session(Attributes):
         header: Header | None = None,
         payload: Payload | None = None,
         seen_at: int = 0,
+        parts: Compartments | None = None,
     ) -> None:
         """Make a new session under *policy*, or present a stored one. For the engine; apps get theirs from it."""
         self.payload = payload or Payload()
@@ -94,6 +99,8 @@ class Session(Attributes):
         self._rotation_wanted = False
         self._attempt: tuple[list[Operation], bytes] = [], b""
         self._seen_at = seen_at
+        self.parts = parts or Compartments(policy)
+        self.recorded = Recorded()
 
     # What is known of it
 
@@ -131,7 +138,7 @@ class Session(Attributes):
     @property
     def is_changed(self) -> bool:
         """Whether a save has something to write."""
-        return self._rotation_wanted or self.settings_changed or bool(self.delta())
+        return self.record_changed or self.parts.is_changed or bool(self.recorded)
 
     @property
     def is_superseded(self) -> bool:
@@ -180,7 +187,30 @@ class Session(Attributes):
         """How strongly its subject proved that (NIST SP 800-63B: 1, 2 or 3); 0 while it is anonymous."""
         return self.payload.assurance
 
+    def compartment(self, name: str, *, idle_timeout: timedelta | None = None) -> Compartment:
+        """Give a part of the session that the policy declares: a mapping with an idle timeout of its own.
+
+        idle_timeout: how long this one lives unused, instead of what the policy says; it is kept with what is in it.
+        Raises ConfigurationError for a name that is not declared and for a timeout longer than the session's,
+        RecordCorrupted.
+        """
+        self.accessed = True
+        part = self.parts[name]
+        if idle_timeout is not None:
+            check_idle_timeout(name, idle_timeout, self.idle_timeout)
+            part.idle = milliseconds(idle_timeout)
+        return part
+
     # What can be asked of it; `save` carries it out
+
+    def record(self, name: str, **fields: Any) -> None:
+        """Note what was done, to be kept in order with the store's time; see `Operations.activity`.
+
+        name: 1 to 200 characters ("view_product:123"). fields: values as attributes hold them. Raises TypeError or
+        ValueError for what cannot be kept; an entry takes at most 8 KiB.
+        """
+        self.accessed = True
+        self.recorded.add(name, fields)
 
     def set_timeouts(
         self,
@@ -222,6 +252,11 @@ class Session(Attributes):
     # For the engine
 
     @property
+    def record_changed(self) -> bool:
+        """Whether a save must write the session's own record."""
+        return self._rotation_wanted or self.settings_changed or bool(self.delta())
+
+    @property
     def settings_changed(self) -> bool:
         """Whether `set_timeouts` has changed what is stored."""
         return self.header is not None and self._settings != _settings(self.header)
@@ -234,6 +269,8 @@ class Session(Attributes):
     @property
     def is_empty(self) -> bool:
         """Whether it holds nothing, and no page has a token of it: such a session is not worth a record."""
+        if not self.parts.is_empty or self.recorded:
+            return False
         return not self._current and self.subject is None and not self.token_given
 
     def new_header(self, now: int, digest: bytes) -> Header:

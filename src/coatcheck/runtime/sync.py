@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from threading import Event as Flag
 from threading import Thread
@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.operations import Operations
 from coatcheck.engine.resealing import Resealed
+from coatcheck.model.activity import Activity
 from coatcheck.model.events import Event, EventType
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session, SessionInfo
@@ -153,6 +154,18 @@ class Sessions:
     def list_for(self, subject: str) -> list[SessionInfo]:
         """See `Operations.list_for`."""
         return run(self.core.list_for(subject))
+
+    def activity(
+        self,
+        session: Session | Handle | str,
+        *,
+        newest_first: bool = True,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> list[Activity]:
+        """See `Operations.activity`."""
+        return run(self.core.activity(session, newest_first=newest_first, since=since, until=until, limit=limit))
 
     def is_rotation_due(self, session: Session) -> bool:
         """See `Operations.is_rotation_due`."""

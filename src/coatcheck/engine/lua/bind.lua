@@ -3,9 +3,10 @@
 -- ARGV: 1 record  2 ttl (ms)  3 handle  4 digest  5 now  6 absolute deadline  7 stem
 --       8 limit (0: none)  9 at the limit: 'oldest', 'idlest' or 'refuse'  10 sessions counted elsewhere
 --       11 handle of the same subject that this one takes the place of, or ''
+--       12 declared compartments
 -- REPLY: {1, live sessions, record taken the place of or '', ended handle, ...}  {0} refused
 --        {2} the session to take the place of has ended
--- USES: record events index
+-- USES: record events index companions
 
 local u, x, g, e, handle, digest, stem = KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[3], ARGV[4], ARGV[7]
 local ttl, now, limit, order = tonumber(ARGV[2]), tonumber(ARGV[5]), tonumber(ARGV[8]), ARGV[9]
@@ -30,12 +31,12 @@ if limit > 0 then
   end
 end
 for _, other in ipairs(ended) do
-  redis.call('DEL', stem .. other)
+  erase(stem, other, ARGV[12])
   leave(u, x, other, digest)
   emit(e, 'evicted', other, digest, ARGV[5], '', '')
 end
 if replaced ~= '' then
-  redis.call('DEL', stem .. ARGV[11])
+  erase(stem, ARGV[11], ARGV[12])
   leave(u, x, ARGV[11], digest)
   emit(e, 'revoked', ARGV[11], digest, ARGV[5], '', 'another sign-in')
 end

@@ -1,14 +1,15 @@
 -- End the sessions of a subject but one, up to a number of them at a time.
 -- KEYS: 1 subject's index  2 expiry index  3 events
 -- ARGV: 1 stem  2 digest  3 handle to keep, or ''  4 at most this many  5 now  6 by whom  7 why
+--       8 declared compartments
 -- REPLY: {how many ended, how many are left to end}
--- USES: events index
+-- USES: events index companions
 
 local ended, room = 0, tonumber(ARGV[4])
 for _, handle in ipairs(redis.call('ZRANGE', KEYS[1], 0, room)) do  -- one more, for it may be the one to keep
   if handle ~= ARGV[3] and room > 0 then
     room = room - 1
-    if redis.call('DEL', ARGV[1] .. handle) == 1 then
+    if erase(ARGV[1], handle, ARGV[8]) == 1 then
       ended = ended + 1
       leave(KEYS[1], KEYS[2], handle, ARGV[2])
       emit(KEYS[3], 'revoked', handle, ARGV[2], ARGV[5], ARGV[6], ARGV[7])

@@ -2,8 +2,9 @@
 -- expired, and drop it from both indexes; put off the others to their new deadline.
 -- KEYS: 1 expiry index  2 epoch  3 events
 -- ARGV: 1 now  2 stem of the records  3 stem of the subjects' indexes  4 at most this many
+--       5 declared compartments
 -- REPLY: {entries looked at, ended handle, ...}
--- USES: record events index
+-- USES: record events index companions
 
 local x, now = KEYS[1], tonumber(ARGV[1])
 local due = redis.call('ZRANGEBYSCORE', x, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[4])
@@ -18,7 +19,7 @@ for i = 1, #due, 2 do
   else
     local deadline = redis.call('ZSCORE', u, handle)
     local idle = deadline and looked_for < tonumber(deadline) - 1000
-    redis.call('DEL', ARGV[2] .. handle)
+    erase(ARGV[2], handle, ARGV[5])
     leave(u, x, handle, digest)
     if record and ttl > 0 then
       emit(KEYS[3], 'revoked', handle, digest, ARGV[1], '', 'everyone')
