@@ -217,7 +217,6 @@ def test_server_that_knows_some_scripts_only(sessions, server):
     assert len(sessions.activity(session)) == 1
 
 
-@pytest.mark.requirement("R17")
 def test_refused_sign_in_keeps_the_cart(open_sessions, server):
     """A sign-in that the limit refuses leaves the cart with the anonymous session, and nowhere else."""
     policy = SessionPolicy(compartments={"cart": MINUTE}, limit=1, at_limit=AtLimit.REFUSE)
