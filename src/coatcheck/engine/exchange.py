@@ -116,8 +116,11 @@ class Exchange:
         session = visit.session
         if session is None:
             return Outcome()
+        was_clean = session.status is Status.CLEAN
+        if session.accessed and self.sessions.is_rotation_due(session):  # else the response may be anybody's
+            session.want_rotation()
         try:
-            await self._save(session)
+            await self._save(session, may_fail=was_clean)
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
             visit.is_over = True
@@ -141,7 +144,7 @@ class Exchange:
             log.warning("session_unsent", extra={"handle": str(session.handle) if session.handle else None})
             return
         try:
-            await self._save(session)
+            await self._save(session, may_fail=session.status is Status.CLEAN)
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
         except SessionError as error:
@@ -167,13 +170,12 @@ class Exchange:
             case _:
                 raise error
 
-    async def _save(self, session: Session) -> None:
-        if session.status is not Status.CLEAN:
-            await self.sessions.save(session)
-            return
+    async def _save(self, session: Session, *, may_fail: bool) -> None:
         try:
             await self.sessions.save(session)
-        except StoreError as error:  # only the idle deadline was to be extended: the response is good
+        except StoreError as error:  # where only the idle deadline or the secret was to change, the response is good
+            if not may_fail:
+                raise
             log.warning("session_touch_failed", extra={"handle": str(session.handle), "error": str(error)})
 
     def _cookie_for(self, visit: Visit, session: Session) -> str | None:

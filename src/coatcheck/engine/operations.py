@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.resealing import Resealed
-from coatcheck.engine.store import ALL_PARTITIONS, Limit, Refusal, Store
+from coatcheck.engine.store import ALL_PARTITIONS, Limit, Outlived, Refusal, Store
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
@@ -86,13 +86,15 @@ class Operations:
         header, digest = session.header, ticket.digest
         if secrets.compare_digest(digest, header.digest):
             return session
-        former = header.former_digest
-        in_grace = former is not None and secrets.compare_digest(digest, former)
-        if in_grace and await self._store.now() < header.former_until:
+        former, honoured_until = header.former_digest, session.payload.honoured_until(digest)
+        if former is not None and secrets.compare_digest(digest, former):
+            honoured_until = header.former_until
+        if honoured_until is None:
+            return None
+        if await self._store.now() < honoured_until:
             return session
-        if session.payload.was_given(digest):
-            log.warning("session_replayed", extra={"handle": str(ticket.handle)})
-            await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED)
+        log.warning("session_secret_replayed", extra={"handle": str(ticket.handle)})
+        await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED)
         return None
 
     async def find(self, handle: Handle | str) -> Session | None:
@@ -288,17 +290,15 @@ class Operations:
         Raises SessionRevoked when the session was a subject's and has ended meanwhile (an anonymous one that
         is gone is no obstacle to a sign-in), SessionLimitReached, StoreUnavailable.
         """
-        if not subject:
-            raise ValueError("the subject must not be empty")
-        if assurance not in {1, 2, 3}:
-            raise ValueError(f"assurance is 1, 2 or 3, not {assurance!r}")
+        _check_sign_in(subject, assurance)
         attribute = self.policy.subject_attribute
         if attribute is not None and _subject(session.peek(attribute)) != subject:
             session[attribute] = subject
         self.policy.caps.check(apply(session.delta(), session.stored), session.stored)
         place, *older = self._store.places(subject)
         crossing = self.policy.carried if session.subject is None else None
-        along = self._store.companions.moving(session, _parts_to_bring(session, subject, crossing))
+        brought = _parts_to_bring(session, subject, crossing)
+        along = self._store.companions.moving(session, brought)
         replacing = session.handle if session.subject == subject else None
         if session.subject is not None and (replacing is None or replacing.partition != place.partition):
             await self._writer.take(session, Cause(why="another sign-in"), keep=replacing is not None)
@@ -306,23 +306,24 @@ class Operations:
         anonymous = session.handle if replacing is None else None
         changes, base = session.delta(), session.header
         ticket = session.next_ticket(Handle.new(place.partition))
-        header = session.new_header(await self._store.now(), ticket.digest)
-        payload = Payload(
-            subject,
-            apply(changes, _only(session.stored, crossing)),
-            signed_in_at=header.created_at,
-            assurance=assurance,
-        )
-        bound = await self._store.bind(
-            ticket.handle,
-            header,
-            payload,
-            place,
-            limit=self._limit,
-            elsewhere=await self._count(older) if self._limit.refuses else 0,
-            replacing=replacing,
-            along=along,
-        )
+        elsewhere, earliest = await self._count(older) if self._limit.refuses else 0, 0
+        while True:
+            header = session.new_header(max(await self._store.now(), earliest), ticket.digest)
+            attributes = apply(changes, _only(session.stored, crossing))
+            payload = Payload(subject, attributes, signed_in_at=header.created_at, assurance=assurance)
+            bound = await self._store.bind(
+                ticket.handle,
+                header,
+                payload,
+                place,
+                limit=self._limit,
+                elsewhere=elsewhere,
+                replacing=replacing,
+                along=along,
+            )
+            if not isinstance(bound, Outlived):
+                break
+            earliest, along = bound.epoch + 1, self._store.companions.moving(session, brought)
         if bound is Refusal.LIMIT:
             raise SessionLimitReached(f"the policy allows {self._limit.sessions} sessions at once, and no more")
         if bound is Refusal.ENDED:
@@ -522,6 +523,13 @@ def _parts_to_bring(session: Session, subject: str, crossing: tuple[str, ...] | 
 def _only(attributes: Mapping[str, bytes], names: tuple[str, ...] | None) -> Mapping[str, bytes]:
     """Give the attributes that have one of *names*; None for all."""
     return attributes if names is None else {name: attributes[name] for name in names if name in attributes}
+
+
+def _check_sign_in(subject: str, assurance: int) -> None:
+    if not subject:
+        raise ValueError("the subject must not be empty")
+    if assurance not in {1, 2, 3}:
+        raise ValueError(f"assurance is 1, 2 or 3, not {assurance!r}")
 
 
 def _subject(value: Any) -> str | None:

@@ -72,6 +72,13 @@ class Bound:
     ended: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Outlived:
+    """Nothing was stored: everybody's sessions created up to *epoch* (ms) have just ended, and this one with them."""
+
+    epoch: int
+
+
 class Refusal(Enum):
     """Why a bind wrote nothing."""
 
@@ -80,6 +87,7 @@ class Refusal(Enum):
 
 
 _REFUSALS: Final = {0: Refusal.LIMIT, 2: Refusal.ENDED}
+_OUTLIVED: Final = 3
 
 
 class Store:
@@ -140,12 +148,13 @@ class Store:
         header, payload = self._records.open(handle, record)
         return None if epoch is not None and header.created_at <= int(epoch) else (header, payload), found
 
-    async def create(self, handle: Handle, header: Header, payload: Payload, along: Along) -> bool:
+    async def create(self, handle: Handle, header: Header, payload: Payload, along: Along) -> bool | Outlived:
         """Store a first record; False if the handle is taken."""
         record, now = self._records.seal(handle, header, payload), header.seen_at
-        keys = (self._keys.record(handle), self._keys.events(handle.partition))
+        keys = (self._keys.record(handle), *self._marks(handle.partition))
         command = scripts.CREATE.command(keys, record, header.ttl(now), handle.name, now)
-        return bool(await self._call_with(along, handle, header, now, command))
+        reply = await self._call_with(along, handle, header, now, command)
+        return Outlived(int(reply[1])) if len(reply) > 1 else bool(reply[0])
 
     async def replace(
         self,
@@ -172,9 +181,13 @@ class Store:
         return self._records.open(handle, current[0]) if current else bool(code)
 
     async def extend(self, handle: Handle, header: Header, now: int, along: Along | None = None) -> bool:
-        """Let the record live until the nearer deadline, counted from *now*; False if there is none."""
+        """Let the record live until the nearer deadline, counted from *now*; False if the session has ended."""
         command = ("PEXPIRE", self._keys.record(handle), header.ttl(now))
-        return bool(await self._call_with(along, handle, header, now, command))
+        further = along.commands(handle, header, now) if along else []
+        there, epoch, *replies = await self._call(command, ("GET", self._keys.epoch(handle.partition)), *further)
+        if along:
+            along.take(replies)
+        return bool(there) and (epoch is None or header.created_at > int(epoch))
 
     async def send(self, along: Along, handle: Handle, header: Header) -> None:
         """Send what is left of *along*, alone."""
@@ -197,7 +210,7 @@ class Store:
         revision: delete it only if it has this one. only_if_listed: delete it only if the index at *place* has it.
         event: what to say of it.
         """
-        keys: tuple[str, ...] = (self._keys.record(handle), self._keys.events(handle.partition))
+        keys: tuple[str, ...] = (self._keys.record(handle), *self._marks(handle.partition))
         digest = ""
         if place is not None:
             keys, digest = (*keys, *self._indexes(place)), place.digest
@@ -233,7 +246,7 @@ class Store:
         elsewhere: int,
         replacing: Handle | None,
         along: Along,
-    ) -> Bound | Refusal:
+    ) -> Bound | Refusal | Outlived:
         """Store and list the first record of a subject's session, unless the limit refuses it.
 
         elsewhere: how many sessions the subject has in other places. replacing: the subject's session in the
@@ -257,6 +270,8 @@ class Store:
         reply = await self._call_with(along, handle, header, header.seen_at, command)
         if reply[0] in _REFUSALS:
             return _REFUSALS[reply[0]]
+        if reply[0] == _OUTLIVED:
+            return Outlived(int(reply[1]))
         replaced = self._records.open(replacing, reply[2]) if replacing and reply[2] else None
         return Bound(reply[1], replaced, tuple(name.decode() for name in reply[3:]))
 
@@ -272,7 +287,7 @@ class Store:
         """Delete the sessions listed at *place* except *keep*; give how many, and how many are left to delete."""
         spared = keep.name if keep is not None and keep.partition == place.partition else b""
         stem = self._keys.stem(place.partition)
-        keys, now = (*self._indexes(place), self._keys.events(place.partition)), await self.now()
+        keys, now = (*self._indexes(place), *self._marks(place.partition)), await self.now()
         told = (now, cause.by, cause.why, self.companions.listed)
         command = scripts.REVOKE_ALL.command(keys, stem, place.digest, spared, at_most, *told)
         (reply,) = await self._call(command)

@@ -5,7 +5,7 @@ import secrets
 from typing import Final
 
 from coatcheck.engine.companions import Along
-from coatcheck.engine.store import NO_CAUSE, Change, Opened, Store
+from coatcheck.engine.store import NO_CAUSE, Change, Opened, Outlived, Store
 from coatcheck.model.delta import Increment, apply
 from coatcheck.model.errors import SessionRevoked, StoreUnavailable
 from coatcheck.model.events import Cause, EventType
@@ -45,13 +45,17 @@ class Writer:
 
     async def create(self, session: Session) -> None:
         """Store the first record of an anonymous session, in a random partition."""
-        along = self._store.companions.staying(session, await self._store.now())
+        earliest = 0
         while True:
+            along = self._store.companions.staying(session, await self._store.now())
             ticket = session.next_ticket(Handle.new())
-            header = session.new_header(await self._store.now(), ticket.digest)
+            header = session.new_header(max(await self._store.now(), earliest), ticket.digest)
             payload = Payload(None, apply(session.delta(), session.stored))
             self._policy.caps.check(payload.attributes, {})
-            if await self._store.create(ticket.handle, header, payload, along):
+            stored = await self._store.create(ticket.handle, header, payload, along)
+            if isinstance(stored, Outlived):
+                earliest = stored.epoch + 1
+            elif stored:
                 self.settle(session, ticket, header, payload)
                 return await self.finish(session, along)
 
@@ -73,7 +77,7 @@ class Writer:
             self._policy.caps.check(attributes, current.attributes)
             payload = current.following(attributes, write_id, header.seen_at - base.seen_at)
             if header.digest != base.digest:
-                payload = payload.rotated(base.digest, header.seen_at)
+                payload = payload.rotated(base.digest, header.seen_at, header.former_until)
             outcome = await self._write(session, handle, base, header, payload, along=None if session.strict else along)
             if outcome is False:
                 raise SessionRevoked(f"session {handle} has ended; nothing was written")

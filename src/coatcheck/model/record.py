@@ -36,7 +36,8 @@ LARGEST_PAYLOAD: Final = 16 * 1024 * 1024
 WRITE_ID_BYTES: Final = 4
 _WRITES_KEPT: Final = 64
 _FORMERS_KEPT: Final = 16
-_FORMER_BYTES: Final = 8
+_FORMER_BYTES: Final = 14
+_FORMER_DIGEST_BYTES: Final = 8
 _WRITES_KEPT_FOR: Final = 60_000
 
 # The entries of the payload's system map, and what they are here. An entry of its type's empty value is left out.
@@ -93,8 +94,8 @@ class Payload:
     """The sealed part: who it belongs to, and the attributes, each still encoded.
 
     writes: the ids (4 bytes each, joined) of the last writes that must not be carried out twice.
-    rotated_at: when it last got a new secret (ms; 0: never). formers: 8 bytes of the digest of each of the last
-        secrets that a rotation has replaced, joined.
+    rotated_at: when it last got a new secret (ms; 0: never). formers: of each of the last secrets that a rotation has
+        replaced 8 bytes of the digest and until when it is honoured (6 bytes, ms), joined.
     signed_in_at: when its subject last proved who it is (ms; 0: never). assurance: how strongly (1-3).
     further: what a newer version has put beside these; a save keeps it.
     """
@@ -113,19 +114,25 @@ class Payload:
         recent = self.writes if elapsed < _WRITES_KEPT_FOR else b""
         return replace(self, attributes=attributes, writes=(recent + write_id)[-_WRITES_KEPT * WRITE_ID_BYTES :])
 
-    def rotated(self, former_digest: bytes, now: int) -> Self:
+    def rotated(self, former_digest: bytes, now: int, honoured_until: int) -> Self:
         """Make the payload of a rotation: it remembers the digest of the secret that is replaced."""
-        formers = (self.formers + former_digest[:_FORMER_BYTES])[-_FORMERS_KEPT * _FORMER_BYTES :]
+        former = former_digest[:_FORMER_DIGEST_BYTES] + honoured_until.to_bytes(6)
+        formers = (self.formers + former)[-_FORMERS_KEPT * _FORMER_BYTES :]
         return replace(self, rotated_at=now, formers=formers)
 
     @property
     def former_digests(self) -> list[bytes]:
         """The first 8 bytes of the digests of the secrets that its last rotations have replaced."""
-        return [self.formers[i : i + _FORMER_BYTES] for i in range(0, len(self.formers), _FORMER_BYTES)]
+        size = _FORMER_DIGEST_BYTES
+        return [self.formers[i : i + size] for i in range(0, len(self.formers), _FORMER_BYTES)]
 
-    def was_given(self, digest: bytes) -> bool:
-        """Say whether the secret with this *digest* was the session's own before one of its last rotations."""
-        return digest[:_FORMER_BYTES] in self.former_digests
+    def honoured_until(self, digest: bytes) -> int | None:
+        """Say how long the grace of the secret with this *digest* lasts (ms); None if it was not the session's own."""
+        for i in range(0, len(self.formers), _FORMER_BYTES):
+            former = self.formers[i : i + _FORMER_BYTES]
+            if former[:_FORMER_DIGEST_BYTES] == digest[:_FORMER_DIGEST_BYTES]:
+                return int.from_bytes(former[_FORMER_DIGEST_BYTES:])
+        return None
 
     def has_write(self, write_id: bytes) -> bool:
         """Say whether the write *write_id* (b"" for none) is among the last ones."""

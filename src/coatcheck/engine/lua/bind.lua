@@ -4,15 +4,16 @@
 --       8 limit (0: none)  9 at the limit: 'oldest', 'idlest' or 'refuse'  10 sessions counted elsewhere
 --       11 handle of the same subject that this one takes the place of, or ''
 --       12 declared compartments
--- REPLY: {1, live sessions, record taken the place of or '', ended handle, ...}  {0} refused
---        {2} the session to take the place of has ended
+-- REPLY: {1, live sessions (if there is a limit), record taken the place of or '', ended handle, ...}  {0} refused
+--        {2} the session to take the place of has ended  {3, epoch} the epoch would end it: it must be created later
 -- USES: record events index companions
 
 local u, x, g, e, handle, digest, stem = KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[3], ARGV[4], ARGV[7]
 local ttl, now, limit, order = tonumber(ARGV[2]), tonumber(ARGV[5]), tonumber(ARGV[8]), ARGV[9]
 local there = redis.call('GET', KEYS[1])
-if there == ARGV[1] then return {1, redis.call('ZCARD', u), ''} end
+if there == ARGV[1] then return {1, limit > 0 and #live_sessions(u, g, stem) or 1, ''} end
 if there then return redis.error_reply('ERR the handle is taken') end
+if not alive(ARGV[1], redis.call('GET', g)) then return {3, redis.call('GET', g)} end
 redis.call('ZREMRANGEBYSCORE', u, '-inf', now)
 local live, replaced, ended = limit > 0 and live_sessions(u, g, stem) or {}, '', {}
 if ARGV[11] ~= '' then
@@ -26,7 +27,7 @@ if limit > 0 then
   if order ~= 'refuse' then
     ended = surplus(live, stem, limit - 1, order, now)
   elseif #live + tonumber(ARGV[10]) >= limit then
-    emit(e, 'refused', handle, digest, ARGV[5], '', '')
+    if not is_told(e, 'refused', handle, ARGV[5]) then emit(e, 'refused', handle, digest, ARGV[5], '', '') end
     return {0}
   end
 end

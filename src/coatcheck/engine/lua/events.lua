@@ -10,3 +10,13 @@ local function emit(e, type, handle, digest, at, by, why)
   redis.call('PUBLISH', e, table.concat({type, handle, digest, at, by, why}, '\n'))
 end
 
+-- Say whether an event is among the latest ones, for scripts that leave no other trace by which they would know that
+-- they are sent again.
+local function is_told(e, type, handle, at)
+  for _, entry in ipairs(redis.call('XREVRANGE', e, '+', '-', 'COUNT', 100)) do
+    local fields = entry[2]
+    if fields[2] == type and fields[4] == handle and fields[8] == at then return true end
+  end
+  return false
+end
+

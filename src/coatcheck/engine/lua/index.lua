@@ -3,6 +3,8 @@
 -- A handle is 16 characters, a digest 16. A record's key is stem .. handle.
 -- The epoch (g) of a partition ends every session in it that was created then or before (ms).
 
+local TO_SETTLE = 86400000  -- ms for a sweep to come by and tell of a session that has ended, the last one too
+
 local function outlive(key, milliseconds)  -- an index lives as long as its longest entry
   if redis.call('PTTL', key) < milliseconds then redis.call('PEXPIRE', key, milliseconds) end
 end
@@ -11,12 +13,22 @@ local function enter(u, x, handle, digest, now, ttl, absolute_deadline)
   redis.call('ZADD', u, absolute_deadline, handle)
   redis.call('ZADD', x, now + ttl, handle .. digest)
   outlive(u, absolute_deadline - now)
-  outlive(x, absolute_deadline - now)
+  outlive(x, absolute_deadline - now + TO_SETTLE)
 end
 
 local function leave(u, x, handle, digest)
   redis.call('ZREM', u, handle)
   redis.call('ZREM', x, handle .. digest)
+end
+
+-- Drop a session that no operation has ended, and say why it did end: by the epoch, if its record is still there,
+-- by its idle timeout or by its absolute deadline.
+local function settle(u, x, e, handle, digest, is_there, at)
+  local due, deadline = redis.call('ZSCORE', x, handle .. digest), redis.call('ZSCORE', u, handle)
+  leave(u, x, handle, digest)
+  if is_there then return emit(e, 'revoked', handle, digest, at, '', 'everyone') end
+  local idle = due and deadline and tonumber(due) < tonumber(deadline) - 1000
+  emit(e, 'expired', handle, digest, at, '', idle and 'idle' or 'absolute')
 end
 
 local function live_sessions(u, g, stem)  -- the handles whose sessions live, oldest absolute deadline first

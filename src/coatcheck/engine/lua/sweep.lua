@@ -7,25 +7,17 @@
 -- USES: record events index companions
 
 local x, now = KEYS[1], tonumber(ARGV[1])
-local due = redis.call('ZRANGEBYSCORE', x, '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[4])
-local reply, epoch = {#due / 2}, redis.call('GET', KEYS[2])
-for i = 1, #due, 2 do
-  local entry, looked_for = due[i], tonumber(due[i + 1])
+local due = redis.call('ZRANGEBYSCORE', x, '-inf', now, 'LIMIT', 0, ARGV[4])
+local reply, epoch = {#due}, redis.call('GET', KEYS[2])
+for _, entry in ipairs(due) do
   local handle, digest = string.sub(entry, 1, 16), string.sub(entry, 17)
   local record, u = redis.call('GET', ARGV[2] .. handle), ARGV[3] .. digest
   local ttl = redis.call('PTTL', ARGV[2] .. handle)
   if ttl > 0 and alive(record, epoch) then
     redis.call('ZADD', x, now + ttl, entry)
   else
-    local deadline = redis.call('ZSCORE', u, handle)
-    local idle = deadline and looked_for < tonumber(deadline) - 1000
     erase(ARGV[2], handle, ARGV[5])
-    leave(u, x, handle, digest)
-    if record and ttl > 0 then
-      emit(KEYS[3], 'revoked', handle, digest, ARGV[1], '', 'everyone')
-    else
-      emit(KEYS[3], 'expired', handle, digest, ARGV[1], '', idle and 'idle' or 'absolute')
-    end
+    settle(u, x, KEYS[3], handle, digest, record, ARGV[1])
     reply[#reply + 1] = handle
   end
 end
