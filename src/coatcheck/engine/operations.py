@@ -438,7 +438,7 @@ class Operations:
 
         First those that another consumer took longer than *claim_after* ago and did not acknowledge (each event at
         least once), then new ones, at most *at_most* of each partition. A group that is new starts with the oldest
-        event kept: 10,000 of each partition, for 7 days after its last one. The events of one session come in order.
+        event kept: 10,000 of each partition, for 7 days after its last one. New events of one session come in order.
         """
         return await self._store.read_events(group, consumer, at_most, milliseconds(claim_after))
 
