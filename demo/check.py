@@ -276,6 +276,8 @@ async def retired(story: Story) -> None:
         return all([await story.stranger(old) for old in story.retired])
 
     await story.wait(f"end of the grace of {POLICY.rotation_grace.seconds} s", is_dead)
+    expect(await story.stranger(story.desk.identifier), "the session alive after a former identifier was used")
+    await story.desk.do("/api/sign-in", user="Ada")
 
 
 async def sign_out(story: Story) -> None:
@@ -320,7 +322,7 @@ STEPS: Final[tuple[tuple[str, Callable[[Story], Awaitable[None]]], ...]] = (
     ("Everything is stopped and started again: Ada is still signed in, her cart is full", restarted),
     ("Garbled, forged and doubled cookies make a stranger, never an error", hostile),
     ("A form, which another site could send, is refused by all three", forms),
-    ("The identifier from before the rotation opens nothing by now", retired),
+    ("The identifier from before the rotation, used after its grace, ends the session: it may be stolen", retired),
     ("Signing out takes the cookie away, and ends the session for whoever kept it", sign_out),
     ("Signing out everywhere ends both browsers' sessions at once", sign_out_everywhere),
     ("Everything is stopped: no process is left", ends),

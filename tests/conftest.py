@@ -3,6 +3,7 @@
 import pytest
 
 pytest_plugins = [
+    "tests.fix_access",
     "tests.fix_store",
     "tests.frameworks.fix_apps",
     "tests.frameworks.fix_django",

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import redis
 import coatcheck
 from coatcheck.engine.clock import Clock
 from coatcheck.runtime.embedded import Embedded
+from tests.fix_access import PREFIXES, Guarded, guarded_server
 
 # Shortens the life of every key by ARGV[1] ms, as if that time had passed.
 _MOVE = """
@@ -30,13 +32,18 @@ end
 class Server:
     """A running server of the tests' own, and a client that looks at it from outside."""
 
-    def __init__(self, url: str, client: redis.Redis) -> None:
+    def __init__(self, url: str, client: redis.Redis, guarded: Guarded | None = None) -> None:
         self.url = url
         self.client = client
+        self.guarded = guarded
 
     def keys(self, part: str = "") -> list[str]:
         """List the names of all keys, or of those with *part* in them."""
         return sorted(name for key in self.client.scan_iter(count=1000) if part in (name := key.decode()))
+
+    def left(self) -> list[str]:
+        """List the names of all keys but those of the streams of events, which outlive the sessions."""
+        return [name for name in self.keys() if not name.endswith("}:e")]
 
     def contents(self) -> dict[str, bytes]:
         """Give what every key holds."""
@@ -107,7 +114,11 @@ class Stepped:
 
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Start one server for the whole run."""
+    """Start one server for the whole run; COATCHECK_TEST_ACL names its kind where it is to be used as a bare user."""
+    if kind := os.environ.get("COATCHECK_TEST_ACL"):
+        with guarded_server(kind, tmp_path_factory.mktemp("store")) as guarded:
+            yield Server(guarded.user(*PREFIXES, reseals=True), guarded.client, guarded)
+        return
     embedded = Embedded(Path(tmp_path_factory.mktemp("store")))
     with redis.Redis(unix_socket_path=embedded.socket()) as client:
         yield Server(f"unix://{embedded.socket()}", client)
@@ -115,10 +126,12 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def server(shared_server: Server) -> Server:
-    """Give the server, emptied."""
+def server(shared_server: Server) -> Iterator[Server]:
+    """Give the server, emptied. Where a bare user uses it, nothing may be refused to that user."""
     shared_server.client.flushall()
-    return shared_server
+    yield shared_server
+    if shared_server.guarded is not None:
+        assert shared_server.guarded.refused() == []
 
 
 @pytest.fixture

@@ -14,9 +14,15 @@ Hand your state in at the counter and carry a small ticket; any attendant, on an
 Web applications use an adapter instead: coatcheck.django, .flask, .starlette, .fastapi, .litestar, .aiohttp.
 """
 
+from coatcheck.model import profiles
+from coatcheck.model.activity import Activity
+from coatcheck.model.compartment import Compartment
 from coatcheck.model.cookie import CookiePolicy, SameSite
+from coatcheck.model.csrf import CsrfPolicy
 from coatcheck.model.errors import (
+    AuthenticationRequired,
     ConfigurationError,
+    CsrfRefused,
     RecordCorrupted,
     SessionConflict,
     SessionError,
@@ -25,6 +31,7 @@ from coatcheck.model.errors import (
     StoreError,
     StoreUnavailable,
 )
+from coatcheck.model.events import Event, EventType
 from coatcheck.model.keyring import Keyring, new_key
 from coatcheck.model.policy import AtLimit, SessionPolicy
 from coatcheck.model.session import Session, SessionInfo, Status
@@ -33,10 +40,17 @@ from coatcheck.runtime.aio import AsyncSessions
 from coatcheck.runtime.sync import Sessions
 
 __all__ = [
+    "Activity",
     "AsyncSessions",
     "AtLimit",
+    "AuthenticationRequired",
+    "Compartment",
     "ConfigurationError",
     "CookiePolicy",
+    "CsrfPolicy",
+    "CsrfRefused",
+    "Event",
+    "EventType",
     "Handle",
     "Keyring",
     "RecordCorrupted",
@@ -53,4 +67,5 @@ __all__ = [
     "StoreError",
     "StoreUnavailable",
     "new_key",
+    "profiles",
 ]

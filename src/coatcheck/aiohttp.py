@@ -26,14 +26,15 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, cast
+from functools import wraps
+from typing import Any, Final, TypeVar, cast
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from coatcheck.engine.exchange import Exchange, Visit
 from coatcheck.model.cookie import CookiePolicy
-from coatcheck.model.errors import ConfigurationError, SessionError
+from coatcheck.model.errors import AuthenticationRequired, ConfigurationError, SessionError
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
@@ -45,14 +46,17 @@ try:
 except ModuleNotFoundError:  # only Storage needs it
     AbstractStorage = TheirSession = object  # type: ignore[assignment,misc]
 
-__all__ = ["Storage", "session_of", "setup"]
+__all__ = ["Storage", "require_fresh", "session_of", "setup"]
+
+Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
 # Before aiohttp 3.14 a plain name is the key.
 _key: Final[Callable[[str, type], Any]] = getattr(web, "RequestKey", lambda name, _: name)
 _ERRAND: Final = _key("coatcheck.errand", object)
 _STORED: Final = _key("coatcheck.stored", object)
 _REFUSALS: Final[dict[int, type[web.HTTPException]]] = {
-    kind.status_code: kind for kind in (web.HTTPServiceUnavailable, web.HTTPForbidden, web.HTTPConflict)
+    kind.status_code: kind
+    for kind in (web.HTTPServiceUnavailable, web.HTTPUnauthorized, web.HTTPForbidden, web.HTTPConflict)
 }
 
 
@@ -119,6 +123,30 @@ async def session_of(request: web.Request) -> Session:
     if "aiohttp_session_storage" not in request:
         raise ConfigurationError("there is no session here: call coatcheck.aiohttp.setup(app)")
     return cast("StoredSession", await get_session(request)).session
+
+
+def require_fresh(minutes: float, assurance: int = 1) -> Callable[[Wrapped], Wrapped]:
+    """Decorate a handler, or a method of a web.View, to refuse users who have not authenticated within *minutes*.
+
+    assurance: how strongly, at least. The answer is web.HTTPUnauthorized with a challenge (RFC 9470).
+    """
+    within = timedelta(minutes=minutes)
+
+    def decorate(handler: Wrapped) -> Wrapped:
+        @wraps(handler)
+        async def guarded(given: web.Request | web.View) -> Any:
+            request = given.request if isinstance(given, web.View) else given
+            session = await session_of(request)
+            errand = cast("_Errand", request.get(_ERRAND) or request[_STORED])
+            try:
+                errand.exchange.sessions.require_fresh(session, within, assurance)
+            except AuthenticationRequired as error:
+                raise errand.refusal(error, request) from error
+            return await handler(given)
+
+        return cast("Wrapped", guarded)
+
+    return decorate
 
 
 @dataclass(slots=True)

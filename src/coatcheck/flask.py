@@ -29,14 +29,13 @@ What Flask's settings mean here:
 `app.test_client().session_transaction()` works as documented; what cannot be saved there raises.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar, cast
 
-from flask import Flask, Request, Response, current_app, session
+from flask import Flask, Request, Response, current_app, request, session
 from flask.sessions import SessionInterface as FlaskInterface
 from flask.sessions import SessionMixin
 from flask.typing import ResponseReturnValue
@@ -44,14 +43,17 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 
 from coatcheck.engine.exchange import Exchange, Visit
 from coatcheck.model.cookie import CookiePolicy
+from coatcheck.model.csrf import CsrfPolicy
 from coatcheck.model.errors import ConfigurationError, SessionError, StoreError
 from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
-from coatcheck.runtime.address import Keys
+from coatcheck.runtime.address import Keys, environment_keyring
 from coatcheck.runtime.sync import Sessions, run
 
-__all__ = ["SessionInterface", "session_of", "sessions_of"]
+__all__ = ["CsrfPolicy", "SessionInterface", "csrf_token", "require_fresh", "session_of", "sessions_of"]
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 
 class SessionInterface(FlaskInterface):
@@ -67,11 +69,14 @@ class SessionInterface(FlaskInterface):
         policy: SessionPolicy | None = None,
         prefix: str | None = None,
         cookie: CookiePolicy | None = None,
+        csrf: CsrfPolicy | bool = False,
     ) -> None:
         """Serve *app*, with the application's *sessions*, or with sessions of the given url, keys, policy and prefix.
 
-        keys: by default COATCHECK_KEYS, or else made from the app's SECRET_KEY and SECRET_KEY_FALLBACKS.
-        cookie: by default what the app's SESSION_COOKIE_ settings say. Raises ConfigurationError.
+        keys: by default those of the environment, or else made from the app's SECRET_KEY and SECRET_KEY_FALLBACKS.
+        cookie: by default what the app's SESSION_COOKIE_ settings say.
+        csrf: True, or a policy, refuses requests that may change something (POST, PUT, ...) without a token of
+            `csrf_token`, which templates have too. Raises ConfigurationError.
         """
         if sessions is not None and (url, keys, policy, prefix) != (None, None, None, None):
             raise ConfigurationError("give SessionInterface either sessions, or url, keys, policy and prefix")
@@ -81,6 +86,9 @@ class SessionInterface(FlaskInterface):
         self._exchange = Exchange(self.sessions.core, usual)
         self._in_debug = Exchange(self.sessions.core, cookie or replace(usual, development=True))
         app.session_interface = self
+        if csrf:
+            app.before_request(partial(_guard, CsrfPolicy() if csrf is True else csrf))
+            app.jinja_env.globals["csrf_token"] = csrf_token
         app.error_handler_spec[None][None].setdefault(SessionError, self._answer)  # an earlier one is the app's own
         app.handle_exception = partial(self._rescue, app.handle_exception)  # type: ignore[method-assign]  # as Flask-RESTful does
 
@@ -234,11 +242,49 @@ def session_of(session: SessionMixin = session) -> Session:
     return _lazy(session).full()
 
 
+def require_fresh(minutes: float, assurance: int = 1) -> Callable[[View], View]:
+    """Decorate a view to answer 401 unless the user has authenticated within *minutes*, at least that strongly.
+
+    The answer is a challenge (RFC 9470), unless the app has an `errorhandler` for AuthenticationRequired or for 401.
+    After the user has authenticated again: ``sessions_of().bind(session_of(), user, assurance=2)``.
+    """
+    within = timedelta(minutes=minutes)
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(*given: Any, **options: Any) -> Any:
+            sessions_of().require_fresh(session_of(), within, assurance)
+            return current_app.ensure_sync(view)(*given, **options)
+
+        return cast("View", guarded)
+
+    return decorate
+
+
 def sessions_of(app: Flask = current_app) -> Sessions:
     """Give the sessions of *app*, by default of the app that is serving."""
     if not isinstance(app.session_interface, SessionInterface):
         raise ConfigurationError("this app's sessions are not coatcheck's: call coatcheck.flask.SessionInterface(app)")
     return app.session_interface.sessions
+
+
+def csrf_token() -> str:
+    """Give a CSRF token for the page that answers: for the hidden field csrf_token of its forms, or for its scripts.
+
+    Ask for it once the request has done what it does to the session, a sign-in above all.
+    """
+    lazy = _lazy(session)
+    return lazy.exchange.sessions.csrf_token(lazy.full())
+
+
+def _guard(policy: CsrfPolicy) -> None:
+    """Raise CsrfRefused for a request that may be forged."""
+    if policy.applies_to(request.method, request.path):
+        is_own = policy.is_own(request.headers.get)
+        token = request.headers.get(policy.header) or request.form.get(policy.field)
+        lazy = _lazy(session)
+        lazy.full()
+        run(lazy.exchange.check_csrf(lazy.visit, token, is_own=is_own))
 
 
 def _lazy(session: SessionMixin) -> LazySession:
@@ -248,7 +294,7 @@ def _lazy(session: SessionMixin) -> LazySession:
 
 
 def _secret_keys(app: Flask) -> Keys:
-    """Make keys from the secrets of *app*, where COATCHECK_KEYS gives none."""
-    if os.environ.get("COATCHECK_KEYS") or not app.secret_key:
+    """Make keys from the secrets of *app*, where the environment gives none."""
+    if environment_keyring() is not None or not app.secret_key:
         return None
     return Keyring.derive([app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())])

@@ -15,7 +15,7 @@ A failed store is answered with 503, a refused sign-in with 403, a conflict with
 says otherwise for StoreError, SessionLimitReached or SessionConflict.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, cast
@@ -35,7 +35,14 @@ from litestar.utils.scope.state import ScopeState
 
 from coatcheck.engine.exchange import Exchange, Visit
 from coatcheck.model.cookie import CookiePolicy
-from coatcheck.model.errors import ConfigurationError, SessionConflict, SessionError, SessionLimitReached, StoreError
+from coatcheck.model.errors import (
+    AuthenticationRequired,
+    ConfigurationError,
+    SessionConflict,
+    SessionError,
+    SessionLimitReached,
+    StoreError,
+)
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
@@ -58,6 +65,23 @@ async def session_of(request: Connection) -> Session:
     await _adopt(exchange, visit, scope.get("session"), scope)
     session = scope["session"] = await exchange.load(visit)
     return session
+
+
+def require_fresh(minutes: float, assurance: int = 1) -> Callable[[Connection, Any], Awaitable[None]]:
+    """Make a guard: 401 unless the user has authenticated within *minutes*, at least that strongly.
+
+        @post("/transfer", guards=[require_fresh(5, assurance=2)])
+
+    The answer is a challenge (RFC 9470), unless ``exception_handlers`` says otherwise for AuthenticationRequired.
+    """
+    within = timedelta(minutes=minutes)
+
+    async def guard(connection: Connection, _: Any) -> None:
+        session = await session_of(connection)
+        exchange, _visit = cast("dict[str, Any]", connection.scope)[_VISIT]
+        exchange.sessions.require_fresh(session, within, assurance)
+
+    return guard
 
 
 class SessionBackend(BaseSessionBackend["SessionConfig"]):
@@ -210,4 +234,6 @@ def _answer(request: AnyRequest, error: Exception) -> Response[str]:
     return Response(failure.text, status_code=failure.status, headers=headers, media_type=MediaType.TEXT)
 
 
-_ANSWERS: "Final[ExceptionHandlersMap]" = dict.fromkeys((StoreError, SessionLimitReached, SessionConflict), _answer)
+_ANSWERS: "Final[ExceptionHandlersMap]" = dict.fromkeys(
+    (StoreError, SessionLimitReached, SessionConflict, AuthenticationRequired), _answer
+)

@@ -12,29 +12,40 @@
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from inspect import isawaitable
-from typing import Final, Never
+from datetime import timedelta
+from functools import partial, wraps
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any, Final, Never, TypeVar, cast
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coatcheck.engine.exchange import Exchange, Visit
 from coatcheck.model.cookie import CookiePolicy
-from coatcheck.model.errors import ConfigurationError, SessionError
+from coatcheck.model.csrf import LARGEST_FORM, CsrfPolicy, token_in_form
+from coatcheck.model.errors import AuthenticationRequired, ConfigurationError, SessionError
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
 from coatcheck.runtime.aio import AsyncSessions
+from coatcheck.runtime.asgi import SESSION_ENDED, Guard
+from coatcheck.runtime.watch import Watch
 
-__all__ = ["SessionMiddleware", "session_of"]
+__all__ = ["CsrfPolicy", "SessionMiddleware", "csrf_context", "csrf_token", "require_fresh", "session_of"]
 
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 OnError = Callable[[HTTPConnection, SessionError], Response | Awaitable[Response | None] | None]
 
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 _TRY_AGAIN_LATER: Final = 1013
 _VISIT: Final = "coatcheck.visit"
+_NOT_LOADED: Final = (
+    "the session is not loaded: `session = await session_of(request)` (coatcheck.starlette) loads it; "
+    "SessionMiddleware(ahead=True), outside its excluded paths, loads it before the handler runs"
+)
 
 
 class SessionMiddleware:
@@ -53,6 +64,7 @@ class SessionMiddleware:
         exclude: Iterable[str] = (),
         ahead: bool = True,
         on_error: OnError | None = None,
+        csrf: CsrfPolicy | bool = False,
     ) -> None:
         """Wrap *app*, with the application's *sessions*, or with sessions of the given url, keys, policy and prefix.
 
@@ -60,18 +72,22 @@ class SessionMiddleware:
         exclude: path prefixes ("/static") where nothing is loaded ahead.
         ahead: False loads nothing until `session_of` is awaited; `request.session` needs that first, then.
         on_error: answers a request whose session could not be loaded or saved, with a response, or with None
-            for ours: 503 for the store, 409 for a conflict, 403 for a limit. May be async.
+            for ours: 503 for the store, 409 for a conflict, 403 for a limit and for CSRF. May be async.
+        csrf: True, or a policy, refuses requests that may change something (POST, PUT, ...) without a token of
+            `csrf_token`, and WebSockets that pages of other origins open.
         Raises ConfigurationError.
         """
         if sessions is not None and (url, keys, policy, prefix) != (None, None, None, None):
             raise ConfigurationError("give SessionMiddleware either sessions, or url, keys, policy and prefix")
         self.app = app
         sessions = sessions or AsyncSessions(url, keys=keys, policy=policy, prefix=prefix)
+        self._watch = Watch(sessions)
         self._exchange = Exchange(sessions, cookie or CookiePolicy())
         self._in_debug = Exchange(sessions, cookie or CookiePolicy(development=True))
         self._excluded = tuple(prefix.rstrip("/") for prefix in exclude)
         self._ahead = ahead
         self._on_error = on_error
+        self._csrf = CsrfPolicy() if csrf is True else csrf or None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -83,6 +99,7 @@ class SessionMiddleware:
         https = scope.get("scheme") in ("https", "wss")
         visit = exchange.begin("; ".join(headers.getlist("cookie")), https=https, host=headers.get("host", ""))
         scope[_VISIT], scope["session"] = (exchange, visit), _NotLoaded()
+        guard = Guard(self._watch, visit, scope, send)
         has_begun, failure = False, None
 
         async def send_with_session(message: Message) -> None:
@@ -94,23 +111,27 @@ class SessionMiddleware:
                     failure = error
                     raise
                 has_begun, failure = True, None
-            await send(message)
+            await guard.send(message)
 
         try:
             if self._ahead and not self._is_excluded(scope):
                 await session_of(scope)
-            await self.app(scope, receive, send_with_session)
+            if self._csrf is not None:
+                receive = await _guarded(self._csrf, scope, headers, receive)
+            await self.app(scope, guard.receiver(receive), send_with_session)
         except Exception as error:
             failure = error if isinstance(error, SessionError) else failure
             if has_begun or failure is None:
                 raise
+        finally:
+            await guard.end()
         if failure is not None:  # raised, or swallowed by an app that then had nothing else to send
             await self._refuse(exchange, failure, scope, receive, send)
         else:
             await exchange.finish_late(visit)
 
     def _is_excluded(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = _path(scope)
         return any(path == prefix or path.startswith(f"{prefix}/") for prefix in self._excluded)
 
     async def _refuse(
@@ -124,7 +145,8 @@ class SessionMiddleware:
         if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
             await response(scope, receive, send)
         else:
-            await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER})
+            code = SESSION_ENDED if isinstance(error, AuthenticationRequired) else _TRY_AGAIN_LATER
+            await send({"type": "websocket.close", "code": code})
 
 
 async def session_of(connection: HTTPConnection | Scope) -> Session:
@@ -133,12 +155,73 @@ async def session_of(connection: HTTPConnection | Scope) -> Session:
     Raises StoreError, which is no logout; left alone it is answered as by `on_error`, or with 503.
     """
     scope: Scope = connection.scope if isinstance(connection, HTTPConnection) else connection
-    if _VISIT not in scope:
-        raise ConfigurationError("there is no session here: add coatcheck.starlette.SessionMiddleware to the app")
-    exchange, visit = scope[_VISIT]
+    exchange, visit = _visit_of(scope)
     session: Session = await exchange.load(visit)
     scope["session"] = session
     return session
+
+
+def csrf_token(connection: HTTPConnection | Scope) -> str:
+    """Give a CSRF token for the page that answers: for the hidden field csrf_token of its forms, or for its scripts.
+
+    Ask for it once the request has done what it does to the session, a sign-in above all.
+    """
+    scope: Scope = connection.scope if isinstance(connection, HTTPConnection) else connection
+    exchange, visit = _visit_of(scope)
+    session = visit.session
+    if session is None:
+        raise RuntimeError(_NOT_LOADED)
+    return exchange.sessions.csrf_token(session)
+
+
+def csrf_context(request: Request) -> dict[str, Any]:
+    """Give templates `{{ csrf_token() }}`: `Jinja2Templates(..., context_processors=[csrf_context])`."""
+    return {"csrf_token": partial(csrf_token, request)}
+
+
+def _visit_of(scope: Scope) -> tuple[Exchange, Visit]:
+    if _VISIT not in scope:
+        raise ConfigurationError("there is no session here: add coatcheck.starlette.SessionMiddleware to the app")
+    visit: tuple[Exchange, Visit] = scope[_VISIT]
+    return visit
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+async def _guarded(policy: CsrfPolicy, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+    """Raise CsrfRefused for a request that may be forged; give what is left to receive, all of it, otherwise."""
+    if scope["type"] == "websocket":
+        policy.is_own(headers.get)
+    elif policy.applies_to(scope["method"], _path(scope)):
+        is_own, token = policy.is_own(headers.get), headers.get(policy.header)
+        kind = headers.get("content-type", "")
+        if token is None and kind.startswith(("application/x-www-form-urlencoded", "multipart/form-data")):
+            body, receive = await _peek(receive)
+            token = token_in_form(kind, body, policy.field)
+        exchange, visit = _visit_of(scope)
+        await exchange.check_csrf(visit, token, is_own=is_own)
+    return receive
+
+
+async def _peek(receive: Receive) -> tuple[bytes, Receive]:
+    """Give the beginning of a request's body, and a `receive` that begins with it again."""
+    messages: list[Message] = []
+    size, more = 0, True
+    while more and size < LARGEST_FORM:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = b"".join(message.get("body", b"") for message in messages)
+    messages.reverse()
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return body, receive_again
 
 
 async def _finished(exchange: Exchange, visit: Visit, message: Message) -> Message:
@@ -154,6 +237,35 @@ async def _finished(exchange: Exchange, visit: Visit, message: Message) -> Messa
     return {**message, "headers": headers.raw}
 
 
+async def fresh_session_of(connection: HTTPConnection, within: timedelta, assurance: int = 1) -> Session:
+    """Give the session, as `session_of` does. Raises AuthenticationRequired, answered with 401, unless it is fresh."""
+    session = await session_of(connection)
+    _visit_of(connection.scope)[0].sessions.require_fresh(session, within, assurance)
+    return session
+
+
+def require_fresh(minutes: float, assurance: int = 1) -> Callable[[Endpoint], Endpoint]:
+    """Decorate an endpoint to answer 401 unless the user has authenticated within *minutes*, at least that strongly.
+
+    The answer is a challenge (RFC 9470); `on_error` may answer otherwise. After the user has authenticated again:
+    ``await sessions.bind(request.session, user, assurance=2)``.
+    """
+    within = timedelta(minutes=minutes)
+
+    def decorate(endpoint: Endpoint) -> Endpoint:
+        @wraps(endpoint)
+        async def guarded(*given: Any, **options: Any) -> Any:
+            connection = next(one for one in (*given, *options.values()) if isinstance(one, HTTPConnection))
+            await fresh_session_of(connection, within, assurance)
+            if iscoroutinefunction(endpoint):
+                return await endpoint(*given, **options)
+            return await run_in_threadpool(endpoint, *given, **options)
+
+        return cast("Endpoint", guarded)
+
+    return decorate
+
+
 class _NotLoaded:
     """Stands for a session that was not loaded: whatever is asked of it is refused."""
 
@@ -161,9 +273,6 @@ class _NotLoaded:
         self._refuse()
 
     def _refuse(self, *_: object) -> Never:
-        raise RuntimeError(
-            "the session is not loaded: `session = await session_of(request)` (coatcheck.starlette) loads it; "
-            "SessionMiddleware(ahead=True), outside its excluded paths, loads it before the handler runs"
-        )
+        raise RuntimeError(_NOT_LOADED)
 
     __getitem__ = __setitem__ = __delitem__ = __contains__ = __iter__ = __len__ = _refuse

@@ -30,8 +30,7 @@ class Record:
     saved: int
     current: str
     revision: int
-    former: str | None = None
-    former_until: int = 0
+    formers: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -148,13 +147,15 @@ class Model:
         return record
 
     def opened_by(self, identifier: str) -> tuple[str, Record] | None:
-        """Give the session that *identifier* opens."""
+        """Give the session that *identifier* opens; one whose grace is over ends the session."""
         for handle in list(self.records):
             record = self.live(handle)
             if record is None:
                 continue
-            if identifier == record.current or (identifier == record.former and self.now < record.former_until):
+            if identifier == record.current or self.now < record.formers.get(identifier, 0):
                 return handle, record
+            if identifier in record.formers:
+                del self.records[handle]
         return None
 
     def of(self, subject: str) -> list[str]:
@@ -219,7 +220,7 @@ class Model:
             return
         record.used = record.saved = self.used[copy.client][copy.handle] = self.now
         if copy.is_rotating and copy.identifier == copy.current == record.current:
-            record.former, record.former_until = record.current, self.now + GRACE
+            record.formers[record.current] = self.now + GRACE
             record.current = copy.identifier = "new"
         record.revision += 1
         self.settle(copy)

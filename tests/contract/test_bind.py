@@ -173,7 +173,7 @@ def test_bind_of_a_session_that_has_ended(sessions, anonymous, server, subject):
     with pytest.raises(SessionRevoked):
         sessions.bind(anonymous, subject)
 
-    assert server.keys() == []
+    assert server.left() == []
 
 
 def test_bind_of_an_anonymous_session_that_has_ended(sessions, anonymous):
@@ -214,6 +214,67 @@ def test_bind_again_brings_along_what_others_wrote(sessions, anonymous):
     sessions.bind(mine, "ada")
 
     assert dict(sessions.load(mine.identifier)) == {"cart": ["book"], "n": 3, "before": 1}
+
+
+def test_sign_in_of_somebody_else_keeps_nothing(sessions, anonymous):
+    """Of another subject's session nothing crosses but what the request that signs in has set itself."""
+    sessions.bind(anonymous, "ada")
+    mine, theirs = sessions.load(anonymous.identifier), sessions.load(anonymous.identifier)
+    theirs["private"] = 1
+    sessions.save(theirs)
+    mine["mine"] = 2
+
+    sessions.bind(mine, "bob")
+
+    assert dict(sessions.load(mine.identifier)) == {"mine": 2}
+    assert sessions.load(anonymous.identifier) is None
+
+
+@pytest.mark.requirement("R31")
+def test_only_carried_attributes_cross_a_sign_in(open_sessions):
+    """Of what an anonymous session holds only the attributes on the policy's list cross a sign-in."""
+    sessions = open_sessions(policy=SessionPolicy(carried=("cart",)))
+    anonymous = sessions.create({"cart": ["book"], "is_admin": True})
+    mine, theirs = sessions.load(anonymous.identifier), sessions.load(anonymous.identifier)
+    theirs["cart"].append("pen")
+    theirs["planted"] = 1
+    sessions.save(theirs)
+    mine["name"] = "Ada"
+
+    sessions.bind(mine, "ada")
+
+    expected = {"cart": ["book", "pen"], "name": "Ada"}
+    assert dict(mine) == expected
+    assert dict(sessions.load(mine.identifier)) == expected
+
+
+@pytest.mark.requirement("R12")
+def test_authenticating_again(sessions, anonymous, clock):
+    """To bind the same subject again resets both clocks, the moment of authentication and the identifier."""
+    assert (anonymous.auth_time, anonymous.assurance) == (None, 0)
+    sessions.bind(anonymous, "ada")
+    assert sessions.load(anonymous.identifier).assurance == 1
+    clock.advance(timedelta(minutes=20))
+    mine = sessions.load(anonymous.identifier)
+
+    sessions.bind(mine, "ada", assurance=2)
+
+    loaded, passed = sessions.load(mine.identifier), timedelta(minutes=20)
+    assert mine.handle != anonymous.handle
+    assert sessions.load(anonymous.identifier) is None
+    assert (loaded.assurance, loaded.auth_time) == (2, loaded.created_at)
+    assert loaded.auth_time - anonymous.auth_time >= passed
+    assert loaded.absolute_deadline - anonymous.absolute_deadline >= passed
+    assert loaded.idle_deadline - anonymous.idle_deadline >= passed
+
+
+@pytest.mark.parametrize("level", [0, 4, "2"])
+def test_impossible_assurance(sessions, anonymous, level):
+    """An assurance that NIST does not know is refused, and nothing is done."""
+    with pytest.raises(ValueError, match="assurance is 1, 2 or 3"):
+        sessions.bind(anonymous, "ada", assurance=level)
+
+    assert sessions.load(anonymous.identifier).subject is None
 
 
 def test_write_after_a_bind_elsewhere(sessions, anonymous):
@@ -279,7 +340,7 @@ def test_unbind_goes_on_anonymously(sessions, anonymous, server):
     loaded = sessions.load(anonymous.identifier)
     assert (loaded.subject, dict(loaded)) == (None, {"cart": ["book"], "n": 1})
     assert handles(sessions, "ada") == set()
-    assert len(server.keys()) == 1
+    assert len(server.left()) == 1
 
 
 def test_unbind_of_an_empty_session(sessions, server):
@@ -290,7 +351,7 @@ def test_unbind_of_an_empty_session(sessions, server):
     sessions.unbind(session)
 
     assert session.status is Status.REVOKED
-    assert server.keys() == []
+    assert server.left() == []
 
 
 @pytest.mark.requirement("R20")
@@ -302,7 +363,7 @@ def test_unbind_of_an_ended_session(sessions, anonymous, server):
     with pytest.raises(SessionRevoked):
         sessions.unbind(anonymous)
 
-    assert server.keys() == []
+    assert server.left() == []
 
 
 def test_unbind_of_an_anonymous_session(sessions, anonymous, server):
@@ -397,7 +458,7 @@ def test_cleared_session_is_signed_out(named, server):
 
     named.save(session)
 
-    assert server.keys() == []
+    assert server.left() == []
 
 
 def test_bind_sets_the_attribute(named):

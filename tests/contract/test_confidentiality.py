@@ -94,7 +94,7 @@ def test_what_is_stored_opens_nothing(open_sessions, server):
     """Whoever has read the whole store, the digests included, still has no identifier that opens a session."""
     sessions = open_sessions()
     session = sessions.create({"a": 1})
-    (name,) = server.keys()
+    (name,) = server.left()
     record = server.client.get(name)
     digest = record[32:64]
 

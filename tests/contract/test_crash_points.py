@@ -7,7 +7,15 @@ from datetime import timedelta
 
 import pytest
 
-from coatcheck import Keyring, SessionPolicy, SessionRevoked, StoreUnavailable
+from coatcheck import (
+    AtLimit,
+    EventType,
+    Keyring,
+    SessionLimitReached,
+    SessionPolicy,
+    SessionRevoked,
+    StoreUnavailable,
+)
 from coatcheck.engine.operations import Operations
 from coatcheck.runtime.address import Address
 from coatcheck.runtime.sync import run
@@ -231,6 +239,57 @@ def test_commands_sent_twice(name, brittle, line, sound, server):
         assert dict(run(sound.load(session.identifier))) == {"a": 1, "n": 11, "b": 2}
     elif name not in ENDS:
         assert dict(run(sound.load(session.identifier))) == {"a": 1, "n": 10}
+    told = [(event.type, event.handle) for event in run(sound.read_events("test", "one"))]
+    assert len(told) == len(set(told))
+
+
+@pytest.mark.requirement("R43")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("create", {"created"}),
+        ("evict", {"bound", "evicted"}),
+        ("refuse", {"refused"}),
+        ("sweep", {"expired"}),
+        ("revoke everyone", {"revoked"}),
+    ],
+)
+def test_events_of_what_is_sent_twice(name, expected, brittle, line, sound, key, clock):
+    """What is carried out twice is told once, also where it leaves nothing behind by which it is known."""
+    refusing = Operations(
+        line, keyring=Keyring.parse(key), clock=clock, policy=SessionPolicy(limit=3, at_limit=AtLimit.REFUSE)
+    )
+    for _ in range(3):
+        signed_in(brittle)
+    waiting = anonymous(brittle)
+    clock.advance(timedelta(minutes=31) if name == "sweep" else timedelta(0))
+    run(sound.acknowledge_events("test", run(sound.read_events("test", "one"))))
+    line.sends_twice = True
+    if name == "refuse":
+        with pytest.raises(SessionLimitReached):
+            run(refusing.bind(waiting, "ada"))
+    else:
+        work = {"create": brittle.create, "sweep": brittle.sweep, "revoke everyone": brittle.revoke_everyone}
+        run(brittle.bind(waiting, "ada") if name == "evict" else work[name]())
+    line.sends_twice = False
+
+    told = [(event.type.value, event.partition, event.handle) for event in run(sound.read_events("test", "one"))]
+    assert len(told) == len(set(told)) == {"sweep": 3, "evict": 2, "revoke everyone": 256}.get(name, 1)
+    assert {kind for kind, *_ in told} == expected
+
+
+@pytest.mark.requirement("R28")
+@every_operation
+@moments
+def test_no_event_is_lost(name, after_sending, brittle, line, sound):
+    """Wherever an operation is interrupted, the events tell of exactly the signed-in sessions that are there."""
+    for number, _ in enumerate(interrupted(name, brittle, line, sound, after_sending)):
+        events = run(sound.read_events(f"reader {number}", "one", at_most=1000))
+        bound = {event.handle for event in events if event.type is EventType.BOUND}
+        ended = [event.handle for event in events if event.type in {EventType.REVOKED, EventType.EVICTED}]
+        listed = {info.handle for subject in ("ada", "bob") for info in run(sound.list_for(subject))}
+        assert bound - set(ended) == listed
+        assert len(ended) == len(set(ended))
 
 
 @pytest.mark.requirement("R43")
@@ -243,7 +302,7 @@ def test_end_of_a_subjects_session_sent_twice(name, brittle, line, server):
     with pytest.raises(SessionRevoked):
         run(OPERATIONS[name][1](brittle, session))
 
-    assert server.keys() == []
+    assert server.left() == []
 
 
 @pytest.mark.requirement("R43")

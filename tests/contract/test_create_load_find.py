@@ -58,7 +58,7 @@ def test_new_session_is_nowhere(sessions, server):
     assert (session.handle, session.identifier, session.created_at) == (None, None, None)
     assert (session.idle_deadline, session.absolute_deadline, sessions.remaining(session)) == (None, None, 0)
     assert session.status is Status.NEW
-    assert server.keys() == []
+    assert server.left() == []
 
 
 @pytest.mark.requirement("R2")
@@ -67,7 +67,7 @@ def test_load_of_an_unknown_identifier(sessions, server):
     forged = Ticket.new(Handle.new())
 
     assert sessions.load(forged.identifier) is None
-    assert server.keys() == []
+    assert server.left() == []
 
 
 def test_load_with_a_forged_secret(sessions):

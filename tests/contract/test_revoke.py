@@ -37,7 +37,7 @@ def test_revoke(sessions, server, how, subject):
     assert sessions.revoke(target) is True
 
     assert sessions.load(identifier) is None
-    assert server.keys() == []
+    assert server.left() == []
 
 
 def test_revoke_again(sessions):
@@ -111,13 +111,13 @@ def test_revoke_of_a_session_object_of_another_subject(sessions):
 def test_revoke_of_a_corrupted_record(sessions, server):
     """A record that does not open can be ended all the same."""
     session = sessions.create({"a": 1})
-    (name,) = server.keys()
+    (name,) = server.left()
     server.client.setrange(name, 90, b"damaged")
     with pytest.raises(RecordCorrupted):
         sessions.load(session.identifier)
 
     assert sessions.revoke(session.handle) is True
-    assert server.keys() == []
+    assert server.left() == []
 
 
 def test_revoke_of_a_subjects_corrupted_record(sessions, server):
@@ -127,7 +127,7 @@ def test_revoke_of_a_subjects_corrupted_record(sessions, server):
     server.client.setrange(name, 90, b"damaged")
 
     assert sessions.revoke(session.handle, subject="ada") is True
-    assert server.keys() == []
+    assert server.left() == []
 
 
 def test_revoke_all(sessions):

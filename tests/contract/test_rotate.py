@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from coatcheck import SessionPolicy, SessionRevoked, Status
+from coatcheck.model.ticket import Ticket
 
 
 @pytest.fixture
@@ -44,39 +45,93 @@ def test_former_secret_within_the_grace(sessions, stored, clock):
 
 @pytest.mark.requirement("R29")
 def test_former_secret_after_the_grace(sessions, stored, clock, logged):
-    """After the grace the former identifier opens nothing, and its use is logged."""
+    """After the grace the former identifier opens nothing: its use is logged, and ends the session."""
     mine = sessions.load(stored.identifier)
     sessions.rotate(mine)
     clock.advance(timedelta(seconds=11))
 
     assert sessions.load(stored.identifier) is None
-    assert sessions.load(mine.identifier) is not None
+    assert sessions.load(mine.identifier) is None
     assert [record.handle for record in logged("session_secret_replayed")] == [str(stored.handle)]
 
 
 def test_rotation_without_grace(open_sessions):
-    """With a grace of zero the former identifier is dead at once."""
+    """With a grace of zero the use of the former identifier ends the session at once."""
     sessions = open_sessions(policy=SessionPolicy(rotation_grace=timedelta(0)))
     stored = sessions.create({"a": 1})
     mine = sessions.load(stored.identifier)
     sessions.rotate(mine)
 
-    assert sessions.load(stored.identifier) is None
     assert sessions.load(mine.identifier) is not None
+    assert sessions.load(stored.identifier) is None
+    assert sessions.load(mine.identifier) is None
 
 
 @pytest.mark.requirement("R29")
-def test_secret_before_the_former_one(sessions, stored):
-    """Only the last secret is honoured beside the present one."""
+@pytest.mark.requirement("R30")
+def test_every_former_secret_has_its_own_grace(sessions, stored, clock):
+    """Two rotations within one grace raise no false alarm; each former secret is honoured for its own grace."""
     mine = sessions.load(stored.identifier)
-    first = mine.identifier
-    sessions.rotate(mine)
-    second = mine.identifier
-    sessions.rotate(mine)
+    identifiers = [mine.identifier]
+    for _ in range(2):
+        sessions.rotate(mine)
+        identifiers.append(mine.identifier)
+        clock.advance(timedelta(seconds=4))
 
-    assert sessions.load(first) is None
-    assert sessions.load(second) is not None
+    assert all(sessions.load(identifier) is not None for identifier in identifiers)
+
+    clock.advance(timedelta(seconds=3))
+    assert sessions.load(identifiers[1]).is_superseded
+    assert sessions.load(identifiers[0]) is None
+    assert sessions.load(mine.identifier) is None
+
+
+@pytest.mark.requirement("R30")
+@pytest.mark.parametrize("rotations", [1, 2, 16])
+def test_replay(sessions, stored, clock, rotations):
+    """A secret that was replaced, lately or long ago, ends the session when it is used, and an event says so, once."""
+    mine = sessions.load(stored.identifier)
+    for _ in range(rotations):
+        sessions.rotate(mine)
+        clock.advance(timedelta(seconds=11))
+
     assert sessions.load(mine.identifier) is not None
+    assert [sessions.load(stored.identifier) for _ in range(2)] == [None, None]
+
+    assert sessions.load(mine.identifier) is None
+    told = [event.type.value for event in sessions.read_events("test", "one") if event.handle == stored.handle]
+    assert told == ["created", *["rotated"] * rotations, "replayed"]
+
+
+@pytest.mark.requirement("R30")
+def test_secret_that_never_was(sessions, stored, clock):
+    """A secret that was never the session's, guessed or made up, ends nothing."""
+    mine = sessions.load(stored.identifier)
+    sessions.rotate(mine)
+    clock.advance(timedelta(seconds=11))
+
+    assert sessions.load(Ticket.new(stored.handle)) is None
+
+    assert sessions.load(mine.identifier) is not None
+
+
+@pytest.mark.requirement("R28")
+def test_change_of_a_rotating_attribute(open_sessions):
+    """A change of what the policy names gives a new identifier; other changes, and the same value again, do not."""
+    sessions = open_sessions(policy=SessionPolicy(rotating=("roles",)))
+    stored = sessions.create({"roles": ["user"]})
+    mine = sessions.load(stored.identifier)
+    mine["other"] = 1
+    mine["roles"] = ["user"]
+    sessions.save(mine)
+    assert mine.identifier == stored.identifier
+
+    mine["roles"].append("admin")
+    sessions.save(mine)
+
+    assert mine.identifier != stored.identifier
+    assert sessions.load(mine.identifier)["roles"] == ["user", "admin"]
+    assert sessions.load(stored.identifier).is_superseded
 
 
 @pytest.mark.requirement("R29")
@@ -143,7 +198,7 @@ def test_rotation_of_an_ended_session(sessions, stored, server):
     with pytest.raises(SessionRevoked):
         sessions.rotate(mine)
 
-    assert server.keys() == []
+    assert server.left() == []
 
 
 def test_rotation_of_a_new_session(sessions):
@@ -179,4 +234,5 @@ def test_grace_goes_on_through_saves(sessions, stored, clock):
     mine["b"] = 3
     sessions.save(mine)
 
+    assert sessions.load(mine.identifier)["b"] == 3
     assert sessions.load(stored.identifier) is None

@@ -43,10 +43,10 @@ def test_create(warm, sent):
 def test_load_and_find(warm, sent):
     """Loading and finding are one GET each, unknown or not."""
     session = warm.create({"a": 1})
-    assert sent(lambda: warm.load(session.identifier)) == ["GET"]
-    assert sent(lambda: warm.find(session.handle)) == ["GET"]
+    assert sent(lambda: warm.load(session.identifier)) == ["MGET"]
+    assert sent(lambda: warm.find(session.handle)) == ["MGET"]
     warm.revoke(session.handle)
-    assert sent(lambda: warm.load(session.identifier)) == ["GET"]
+    assert sent(lambda: warm.load(session.identifier)) == ["MGET"]
 
 
 @pytest.mark.requirement("R39")
@@ -82,7 +82,7 @@ def test_sign_in_and_out(warm, sent):
 
 def test_revoke(warm, sent):
     """Ending a session is one script, and a GET before it where only the handle is known."""
-    for subject, commands in (({}, ["GET", "EVALSHA"]), ({"subject": "ada"}, ["EVALSHA"])):
+    for subject, commands in (({}, ["MGET", "EVALSHA"]), ({"subject": "ada"}, ["EVALSHA"])):
         session = warm.new()
         warm.bind(session, "ada")
         assert sent(lambda session=session, subject=subject: warm.revoke(session.handle, **subject)) == commands
@@ -117,4 +117,4 @@ def test_first_call(open_sessions, warm, sent):
     """The first call of a process asks for the server's time beside it, or before a write."""
     session = warm.create({"a": 1})
 
-    assert sent(lambda: open_sessions(clock=None).load(session.identifier))[-2:] == ["GET", "TIME"]
+    assert sent(lambda: open_sessions(clock=None).load(session.identifier))[-2:] == ["MGET", "TIME"]

@@ -268,6 +268,13 @@ class Stories(RuleBasedStateMachine):
         self.clock.advance(minutes * MINUTE)
         self.model.now += minutes
 
+    @rule(client=clients, is_meant=st.sampled_from([True, False, False, False]))
+    def revokes_everyone(self, client, is_meant):
+        """Now and then everybody's sessions are ended."""
+        if is_meant:
+            self.opened[client].revoke_everyone()
+            self.model.records.clear()
+
     @rule(client=clients)
     def sweeps(self, client):
         """The indexes are settled."""

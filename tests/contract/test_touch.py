@@ -29,20 +29,20 @@ def test_touch_is_coalesced(sessions, server, clock):
             assert sessions.touch(sessions.load(stored.identifier)) is True
 
     assert [command.split()[0] for command in commands].count("EVALSHA") == 1
-    assert {command.split()[0] for command in commands} == {"GET", "EVALSHA"}
+    assert {command.split()[0] for command in commands} == {"MGET", "EVALSHA"}
 
 
 @pytest.mark.requirement("R16")
 @pytest.mark.requirement("R39")
 def test_order_of_commands(sessions, server, clock):
-    """A request that only reads is a GET; once in a tenth of the idle timeout a script that extends it follows."""
+    """A request that only reads is an MGET; once in a tenth of the idle timeout a script that extends it follows."""
     stored = sessions.create({"a": 1})
     with server.commands() as commands:
         for _ in range(4):
             sessions.save(sessions.load(stored.identifier))
             clock.moved += 100_000
 
-    assert [command.split()[0] for command in commands] == ["GET", "GET", "GET", "EVALSHA", "GET"]
+    assert [command.split()[0] for command in commands] == ["MGET", "MGET", "MGET", "EVALSHA", "MGET"]
 
 
 @pytest.mark.requirement("R16")
@@ -64,7 +64,7 @@ def test_touch_never_goes_past_the_absolute_deadline(sessions, server, clock):
     """Activity all day does not keep a session past its absolute deadline, and its key never outlives that."""
     stored = sessions.create({"a": 1})
     deadline = clock.now() + 12 * 3600 * 1000
-    (name,) = server.keys()
+    (name,) = server.left()
     for _ in range(47):
         clock.advance(15 * MINUTE)
         sessions.save(sessions.load(stored.identifier))
@@ -73,7 +73,7 @@ def test_touch_never_goes_past_the_absolute_deadline(sessions, server, clock):
     clock.advance(15 * MINUTE)
 
     assert sessions.load(stored.identifier) is None
-    assert server.keys() == []
+    assert server.left() == []
 
 
 def test_touch_of_an_ended_session(sessions, clock):

@@ -190,12 +190,13 @@ def test_example_of_the_readme(name: str, code: str, server: Server, key: str) -
 
 @pytest.mark.parametrize(("name", "code"), _examples_of_docs())
 def test_example_of_the_docs(name: str, code: str, server: Server, key: str) -> None:
-    """An example of docs/ runs, and does what the text beside it says."""
-    program = code + _TRIALS.get(name, "")
+    """An example of docs/ runs, does what the text beside it says, and prints what its comments say (# -> text)."""
+    program, said = code + _TRIALS.get(name, ""), re.findall(r"# -> (.*)$", code, re.MULTILINE)
 
     done = _run("-W", "error", "-c", program, COATCHECK_URL=server.url, COATCHECK_KEYS=key)
 
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[: len(said)] == said
 
 
 @pytest.mark.parametrize("name", ["library", "devices"])

@@ -172,7 +172,8 @@ class App:
 
     def sessions(self) -> coatcheck.Sessions:
         """Make sessions over the same store, as another service would."""
-        return coatcheck.Sessions(self.store.url, keys=self.key)
+        policy = coatcheck.SessionPolicy(max_bytes=2 * 1024 * 1024)  # one scenario stores 1 MB
+        return coatcheck.Sessions(self.store.url, keys=self.key, policy=policy)
 
     def close_browsers(self) -> None:
         """Close what the test has opened."""

@@ -417,7 +417,7 @@ def test_storage(stored, server):
 
     stranger = client.get("/read")
     assert (stranger.json(), stranger.headers.get("set-cookie")) == ({"new": True, "attributes": {}}, None)
-    assert server.keys() == []
+    assert server.left() == []
 
     client.get("/write?a=1")
     assert client.get("/read").json() == {"new": False, "attributes": {"a": "1"}}
@@ -438,7 +438,7 @@ def test_storage_round_trips(stored, server):
             client.get(path)
         names.append([command.partition(" ")[0] for command in commands])
 
-    assert names == [[], ["GET"], ["GET", "EVALSHA"]]
+    assert names == [[], ["MGET"], ["MGET", "EVALSHA"]]
 
 
 @pytest.mark.requirement("R8")
@@ -563,7 +563,7 @@ def test_storage_new_session(stored, server, former):
     assert client.cookies["session"] != before
     assert client.get("/read").json()["attributes"] == {"user_id": "ada"}
     assert client.get("/read", headers={"Cookie": f"session={before}"}).json()["new"] is True
-    assert len([name for name in server.keys() if ":s:" in name]) == 1  # noqa: SIM118  a server is no dict
+    assert len([name for name in server.left() if ":s:" in name]) == 1
 
 
 @pytest.mark.requirement("R2")

@@ -38,7 +38,7 @@ def test_fixation(open_visitor, server):
 
     assert (attacker.user, attacker.attributes) == ("", {})
     assert visitor.attributes == {"a": "1"}
-    stored = server.keys()
+    stored = server.left()
     assert not [key for key in stored if before[3:] in key]
 
 
@@ -91,7 +91,7 @@ def test_logout(open_visitor, server, status):
     assert response.status_code == status
     assert response.cookies["sessionid"]["max-age"] in {0, "0"}
     assert copy.user == ""
-    assert server.keys() == []
+    assert server.left() == []
 
 
 @pytest.mark.requirement("R55")
@@ -100,7 +100,7 @@ def test_logout_of_nobody(open_visitor, server):
     response = open_visitor().post("sign-out")
 
     assert "sessionid" not in response.cookies
-    assert server.keys() == []
+    assert server.left() == []
 
 
 @pytest.mark.requirement("R17")
@@ -157,7 +157,7 @@ def test_password_change_elsewhere(open_visitor, ada, server):
     assert visitor.user == ""
 
     assert visitor.cookie is None
-    assert server.keys() == []
+    assert server.left() == []
 
 
 @pytest.mark.requirement("R20")
@@ -171,7 +171,7 @@ def test_password_change_after_logout(open_visitor, ada, server, project):
     with pytest.raises(UpdateError):
         store.save()
 
-    assert server.keys() == []
+    assert server.left() == []
 
 
 # SECRET_KEY

@@ -190,7 +190,7 @@ def test_late_request(project, ada, server, name):
     response = answer(view, cookie=f"__Host-sessionid={cookie}")
 
     assert (response.status_code, lines(response)) == (200, [])
-    assert server.keys() == []
+    assert server.left() == []
 
 
 # Native asynchronous requests
@@ -456,4 +456,4 @@ def test_django_own_middleware_revives_nothing(with_django_own, server):
     request = RequestFactory().get("/", headers={"Cookie": f"sessionid={client.cookies['sessionid'].value}"})
     with pytest.raises(SessionInterrupted):
         DjangoMiddleware(view)(request)
-    assert server.keys() == []
+    assert server.left() == []

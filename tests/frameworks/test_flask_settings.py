@@ -6,6 +6,7 @@ from flask import Flask
 import coatcheck
 from coatcheck import ConfigurationError, CookiePolicy, Sessions
 from coatcheck.flask import SessionInterface, sessions_of
+from coatcheck.runtime.key_files import create_key_file
 from tests.frameworks.fix_flask import cookie_of
 
 # The cookie
@@ -123,6 +124,16 @@ def test_given_keys(make_keyed, monkeypatch):
     key = coatcheck.new_key()
     identifier = make_keyed("one", keys=key).create({"a": 1}).identifier
     monkeypatch.setenv("COATCHECK_KEYS", key)
+
+    assert dict(make_keyed("two").load(identifier)) == {"a": 1}
+
+
+def test_key_file(make_keyed, monkeypatch, tmp_path):
+    """Keys of a file, given by COATCHECK_KEYS_FILE or as a path, come before SECRET_KEY."""
+    path = tmp_path / "keys"
+    create_key_file(path)
+    identifier = make_keyed("one", keys=path).create({"a": 1}).identifier
+    monkeypatch.setenv("COATCHECK_KEYS_FILE", str(path))
 
     assert dict(make_keyed("two").load(identifier)) == {"a": 1}
 

@@ -37,6 +37,8 @@ class Bench:
         self._records = Records(Keyring([Key(bytes(32))]), "cc")
         self.u = self._keys.subject(self.place)
         self.x = self._keys.expiry(PARTITION)
+        self.g = self._keys.epoch(PARTITION)
+        self.e = self._keys.events(PARTITION)
         self.stem = self._keys.stem(PARTITION)
         self.subjects = self._keys.subject(Place(PARTITION, ""))
         seconds, microseconds = self.client.time()
@@ -70,7 +72,7 @@ class Bench:
         """Bind a session to the subject; give the record and the reply."""
         record = record or self.record(name, **options)
         deadline = self.now + options.get("created", 0) + options.get("absolute", ABSOLUTE)
-        keys = (self.key(name), self.u, self.x)
+        keys = (self.key(name), self.u, self.x, self.g, self.e)
         reply = self.run(
             scripts.BIND,
             keys,
@@ -83,8 +85,14 @@ class Bench:
         return [Listed(name, self.bind(name, **options)[0]) for name in names]
 
     def names(self):
-        """List the names of all keys."""
-        return self.server.keys()
+        """List the names of all keys but that of the events."""
+        return self.server.left()
+
+    def told(self, *names):
+        """List the events told so far, as type, handle and why; those of the given handles if any are given."""
+        entries = [fields for _, fields in self.client.xrange(self.e)]
+        found = [(entry[b"t"].decode(), entry[b"h"].decode(), entry[b"why"].decode()) for entry in entries]
+        return [event for event in found if not names or event[1] in names]
 
     def live(self):
         """List the handles whose records are there."""

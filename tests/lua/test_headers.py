@@ -14,7 +14,8 @@ from coatcheck.model.ticket import Handle
 SOURCES = {
     path.name.removesuffix(".lua"): path.read_text() for path in (files("coatcheck.engine") / "lua").iterdir()
 }  # fmt: skip
-SCRIPTS = sorted(set(SOURCES) - {"index"})
+SHARED = {"companions", "events", "index", "record"} & set(SOURCES)
+SCRIPTS = sorted(set(SOURCES) - SHARED)
 
 
 def header(source):
@@ -58,10 +59,10 @@ def test_header_states_the_reply(script):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_take_the_time_from_their_caller(script):
-    """No script asks for the time or draws at random: sent twice, it does the same."""
-    source = SOURCES["index"] + SOURCES[script]
+    """No script but one asks for the time, and none draws at random: sent twice, it does the same."""
+    source = "".join(SOURCES[shared] for shared in SHARED) + SOURCES[script]
 
-    assert "'TIME'" not in source.upper()
+    assert ("'TIME'" in source.upper()) == (script == "revoke_everyone")  # it may send anything twice, at any time
     assert "random" not in source
 
 
@@ -73,11 +74,18 @@ def test_every_script_is_loaded():
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_shared_functions_come_with_the_scripts_that_use_them(script):
-    """A script that uses the shared functions says so, and none carries them without need."""
-    functions = re.findall(r"^local function (\w+)", SOURCES["index"], re.MULTILINE)
-    needs = any(re.search(rf"\b{function}\(", SOURCES[script]) for function in functions)
+    """A script that uses shared functions names their files, in an order in which they find each other."""
+    line = re.search(r"^USES: (.*)$", header(SOURCES[script]), re.MULTILINE)
+    named = line[1].split() if line else []
+    source, needed = SOURCES[script], []
+    for shared in [name for name in ("companions", "index", "events", "record") if name in SHARED]:
+        functions = re.findall(r"^local function (\w+)", SOURCES[shared], re.MULTILINE)
+        if any(re.search(rf"\b{function}\(", source) for function in functions):
+            needed.append(shared)
+            source += SOURCES[shared]
 
-    assert ("USES: index" in header(SOURCES[script])) == needs
+    assert set(named) == set(needed)
+    assert [name for name in ("record", "events", "index", "companions") if name in named] == named
 
 
 @pytest.mark.parametrize("partition", [0, 1, 0xA7, 255])

@@ -76,7 +76,14 @@ RECORDS = {
     "bound": (HEADER, Payload("ada", {"user_id": encode("ada")}, b"w001w002")),
     "rotated": (
         HEADER.rotate(hashlib.sha256(FORMER_SECRET).digest(), 1_767_225_611_456),
-        Payload("ada", {"user_id": encode("ada")}),
+        Payload(
+            "ada",
+            {"user_id": encode("ada")},
+            rotated_at=1_767_225_601_456,
+            formers=hashlib.sha256(FORMER_SECRET).digest()[:8] + (1_767_225_611_456).to_bytes(6),
+            signed_in_at=1_767_225_600_123,
+            assurance=2,
+        ),
     ),
     "empty, cookie ends with the browser": (
         Header(
@@ -91,7 +98,7 @@ RECORDS = {
         Payload(),
     ),
     "compressed": (HEADER, Payload("ada", {"note": encode(TEXT)})),
-    "written by a newer version": (HEADER, Payload("ada", {"a": encode(1)}, b"", {"later": [1, {"deep": None}]})),
+    "written by a newer version": (HEADER, Payload("ada", {"a": encode(1)}, further={"later": [1, {"deep": None}]})),
 }
 
 
@@ -178,6 +185,8 @@ def keys():
                 "record": names.record(Handle(place.partition, HANDLE.value)),
                 "subject_index": names.subject(place),
                 "expiry_index": names.expiry(place.partition),
+                "epoch": names.epoch(place.partition),
+                "events": names.events(place.partition),
                 "subject_member": HANDLE.name,
                 "expiry_member": HANDLE.name + place.digest,
             }

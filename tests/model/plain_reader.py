@@ -274,9 +274,9 @@ def place(key, prefix, subject):
 
 
 def key_names(prefix, tag, handle, digest):
-    """Name the record, the subject's index and the expiry index."""
+    """Name the record, the subject's index, the expiry index, the epoch and the events."""
     stem = f"{prefix}:{{{tag}}}:"
-    return f"{stem}s:{unpadded(handle)}", f"{stem}u:{digest}", f"{stem}x"
+    return f"{stem}s:{unpadded(handle)}", f"{stem}u:{digest}", f"{stem}x", f"{stem}g", f"{stem}e"
 
 
 # Records

@@ -34,7 +34,7 @@ HEADER = Header(
     digest=DIGEST,
 )
 ROTATED = replace(HEADER, former_digest=FORMER, former_until=1_767_225_611_456)
-PAYLOAD = Payload("ada", {"cart": encode(["book"]), "n": encode(1)}, b"idididid", {"later": [1]})
+PAYLOAD = Payload("ada", {"cart": encode(["book"]), "n": encode(1)}, b"idididid", further={"later": [1]})
 NOT_UNDERSTOOD = "a record opens, but its payload is not understood by this version"
 ALTERED = f"session {HANDLE}: its record was altered, or belongs to another key, prefix or request"
 
@@ -76,7 +76,7 @@ def sealed(body, flags=0, header=HEADER, key=KEY):
 @given(
     handle=st.builds(Handle, st.integers(0, 255), st.binary(min_size=12, max_size=12)),
     header=headers,
-    subject=st.none() | st.text(),
+    subject=st.none() | st.text(min_size=1),
     attributes=st.dictionaries(attribute_names, values, max_size=3),
     writes=st.binary(max_size=16),
 )

@@ -108,9 +108,10 @@ def test_place(vector):
 def test_key_names(vector):
     """Both implementations name the keys of the store, and the members of the indexes."""
     handle, place = handle_of(vector), Place(vector["partition"], vector["digest"])
-    names, expected = Keys(vector["prefix"]), [vector["record"], vector["subject_index"], vector["expiry_index"]]
+    names, p = Keys(vector["prefix"]), place.partition
+    expected = [vector[name] for name in ("record", "subject_index", "expiry_index", "epoch", "events")]
 
-    assert [names.record(handle), names.subject(place), names.expiry(place.partition)] == expected
+    assert [names.record(handle), names.subject(place), names.expiry(p), names.epoch(p), names.events(p)] == expected
     tag = PARTITIONS[vector["partition"]]["tag"]
     assert list(plain_reader.key_names(vector["prefix"], tag, handle.value, vector["digest"])) == expected
     assert vector["subject_member"] == plain_reader.unpadded(handle.value) == handle.name
@@ -190,9 +191,16 @@ def header_of(vector):
 def payload_of(vector):
     """Make a vector's payload as the library holds it."""
     system = dict(vector["system"])
-    subject, writes = system.pop("sub", None), system.pop("ids", {"$bytes": ""})
+    known = {
+        "subject": system.pop("sub", None),
+        "writes": bytes.fromhex(system.pop("ids", {"$bytes": ""})["$bytes"]),
+        "rotated_at": system.pop("rot", 0),
+        "formers": bytes.fromhex(system.pop("old", {"$bytes": ""})["$bytes"]),
+        "signed_in_at": system.pop("auth", 0),
+        "assurance": system.pop("aal", 0),
+    }
     attributes = {name: plain_reader.encode(value) for name, value in vector["attributes"].items()}
-    return Payload(subject, attributes, bytes.fromhex(writes["$bytes"]), system)
+    return Payload(attributes=attributes, further=system, **known)
 
 
 @each(RECORDS["valid"], "what")

@@ -142,7 +142,13 @@ def test_missing_password(opened, private):
 
 @pytest.mark.parametrize(
     ("rights", "what"),
-    [("~* +@all -get", "get"), ("~* +@all -evalsha", "evalsha"), ("~other:* +@all", "key")],
+    [
+        ("~* &* +@all -mget", "mget"),
+        ("~* &* +@all -evalsha", "evalsha"),
+        ("~other:* &* +@all", "key"),
+        ("~* &* +@all -xadd", "ACL failure in script"),
+        ("~* resetchannels +@all", "channel"),
+    ],
 )
 def test_missing_permission(opened, private, rights, what):
     """A user who may not do what sessions need is a mistake in the configuration; the text names what is missing."""
@@ -292,10 +298,14 @@ def test_forgotten_scripts_in_a_pipeline(server):
     from coatcheck.engine import scripts  # noqa: PLC0415  beside what it is used for
 
     transport = BlockingTransport(Address(server.url), {})
-    create = [scripts.CREATE.command((f"{{t}}{number}",), b"record", 60_000) for number in range(3)]
+    for number in range(3):
+        server.client.set(f"{{t}}{number}", b"old", px=60_000)
+    replace = [scripts.RESEAL.command((f"{{t}}{number}",), b"old", b"new") for number in range(3)]
     server.client.script_flush()
     try:
-        replies = run(transport.call(("INCR", "{t}n"), create[0], ("INCR", "{t}n"), *create[1:], create[0], ("TIME",)))
+        replies = run(
+            transport.call(("INCR", "{t}n"), replace[0], ("INCR", "{t}n"), *replace[1:], replace[0], ("TIME",))
+        )
     finally:
         transport.close()
 

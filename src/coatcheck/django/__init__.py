@@ -25,13 +25,14 @@ Signing in and out:
 ``settings.COATCHECK``, a dict in which everything is optional:
 
 - URL: of the store; by default COATCHECK_URL in the environment, or the embedded store.
-- KEYS: that seal what is stored; by default COATCHECK_KEYS, or else made from SECRET_KEY and SECRET_KEY_FALLBACKS.
+- KEYS: that seal what is stored; by default those of the environment, or else made from SECRET_KEY and its fallbacks.
 - PREFIX: what key names begin with. OPTIONS: further arguments of `coatcheck.Sessions`.
 - POLICY: a SessionPolicy. Without a subject_attribute it gets Django's, ``_auth_user_id``; a project that names its own
   sets that attribute itself when it signs somebody in.
 - COOKIE: a CookiePolicy.
 - FAILURE_VIEW: a function (request, error), or its dotted path, that answers where the store cannot be reached (else
-  503), a sign-in is over the limit (403) or a strict session met a conflict (409). None from it means: as usual.
+  503), a sign-in is over the limit (403), a strict session met a conflict (409) or `require_fresh` refuses (401).
+  None from it means: as usual.
 
 Where there is no POLICY, SESSION_COOKIE_AGE is the idle timeout, and the absolute one too, since Django lets only
 a change prolong a session; with SESSION_SAVE_EVERY_REQUEST each use does, for 30 days (or that age, if longer).
@@ -50,7 +51,8 @@ does not prolong it. "coatcheck.django" in INSTALLED_APPS is optional: it has `m
 """
 
 from coatcheck.django.configuration import async_sessions, sessions
+from coatcheck.django.freshness import require_fresh
 from coatcheck.django.middleware import SessionMiddleware
 from coatcheck.django.store import SessionStore
 
-__all__ = ["SessionMiddleware", "SessionStore", "async_sessions", "sessions"]
+__all__ = ["SessionMiddleware", "SessionStore", "async_sessions", "require_fresh", "sessions"]

@@ -1,6 +1,5 @@
 """What settings.COATCHECK and Django's own settings mean: made once a process, and anew when tests override them."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,6 +19,7 @@ from coatcheck.model.cookie import CookiePolicy
 from coatcheck.model.errors import ConfigurationError, SessionError
 from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import SessionPolicy
+from coatcheck.runtime.address import environment_keyring
 from coatcheck.runtime.aio import AsyncSessions
 from coatcheck.runtime.sync import Sessions
 
@@ -54,7 +54,7 @@ def configuration() -> Configuration:
         raise ConfigurationError(f"COATCHECK has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(_NAMES))}")
     arguments: dict[str, Any] = {
         "url": given.get("URL"),
-        "keys": given.get("KEYS") or os.environ.get("COATCHECK_KEYS") or _keyring(),
+        "keys": given.get("KEYS") or _keyring(),
         "policy": _policy(given.get("POLICY")),
         "prefix": given.get("PREFIX"),
         **given.get("OPTIONS", {}),
@@ -87,7 +87,8 @@ def blocking() -> Operations:
 
 
 def _keyring() -> Keyring:
-    return Keyring.derive([settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS])
+    found = environment_keyring()
+    return found[0] if found else Keyring.derive([settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS])
 
 
 def _policy(policy: SessionPolicy | None) -> SessionPolicy:

@@ -12,7 +12,13 @@ from coatcheck.django.configuration import async_sessions, blocking, configurati
 from coatcheck.django.store import SessionStore
 from coatcheck.engine.exchange import Exchange
 from coatcheck.engine.operations import Operations
-from coatcheck.model.errors import SessionConflict, SessionError, SessionLimitReached, StoreError
+from coatcheck.model.errors import (
+    AuthenticationRequired,
+    SessionConflict,
+    SessionError,
+    SessionLimitReached,
+    StoreError,
+)
 from coatcheck.runtime.sync import run
 
 
@@ -45,7 +51,7 @@ class SessionMiddleware(DjangoMiddleware):
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer a view that let an error of the session pass."""
-        if isinstance(error, StoreError | SessionLimitReached | SessionConflict):
+        if isinstance(error, StoreError | SessionLimitReached | SessionConflict | AuthenticationRequired):
             return _failed(request, error)
         if isinstance(getattr(request, "session", None), SessionStore):
             request.session.failure = None  # the application dealt with it, and failed of something else

@@ -17,6 +17,8 @@ from typing import Final
 from coatcheck.engine.operations import Operations
 from coatcheck.model.cookie import CookiePolicy, merge_cache_control, merge_vary
 from coatcheck.model.errors import (
+    AuthenticationRequired,
+    CsrfRefused,
     SessionConflict,
     SessionError,
     SessionLimitReached,
@@ -99,6 +101,14 @@ class Exchange:
                 visit.session = self.sessions.new() if known is None else known
         return visit.session
 
+    async def check_csrf(self, visit: Visit, token: str | None, *, is_own: bool) -> None:
+        """Raise CsrfRefused unless *token* was made for the session of *visit*. is_own: see `CsrfPolicy.is_own`."""
+        session = await self.load(visit)
+        if not token:
+            raise CsrfRefused("the request carries no CSRF token; reload the page and send it again")
+        if not self.sessions.is_csrf_token(session, token, is_own=is_own):
+            raise CsrfRefused("the page is out of date or of another session; reload it and send the request again")
+
     async def finish(self, visit: Visit) -> Outcome:
         """Save what the request did; say what the response must carry.
 
@@ -109,8 +119,11 @@ class Exchange:
         session = visit.session
         if session is None:
             return Outcome()
+        was_clean = session.status is Status.CLEAN
+        if session.accessed and self.sessions.is_rotation_due(session):  # else the response may be anybody's
+            session.want_rotation()
         try:
-            await self._save(session)
+            await self._save(session, may_fail=was_clean)
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
             visit.is_over = True
@@ -135,7 +148,7 @@ class Exchange:
             log.warning("session_unsent", extra={"handle": str(session.handle) if session.handle else None})
             return
         try:
-            await self._save(session)
+            await self._save(session, may_fail=session.status is Status.CLEAN)
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
         except SessionError as error:
@@ -150,18 +163,23 @@ class Exchange:
                 return Failure(503, text, (*_PLAIN, ("Retry-After", "1")))
             case SessionLimitReached():
                 return Failure(403, "You are signed in on as many devices as you may be.\n")
+            case CsrfRefused():
+                log.warning("csrf_refused", extra={"error": str(error)})
+                return Failure(403, f"Refused, and nothing was done: {error}.\n")
+            case AuthenticationRequired():
+                text = "Please authenticate again: this needs a recent or a stronger sign-in.\n"
+                return Failure(401, text, (*_PLAIN, ("WWW-Authenticate", error.challenge)))
             case SessionConflict():
                 return Failure(409, "Another request changed the same thing meanwhile; please try again.\n")
             case _:
                 raise error
 
-    async def _save(self, session: Session) -> None:
-        if session.status is not Status.CLEAN:
-            await self.sessions.save(session)
-            return
+    async def _save(self, session: Session, *, may_fail: bool) -> None:
         try:
             await self.sessions.save(session)
-        except StoreError as error:  # only the idle deadline was to be extended: the response is good
+        except StoreError as error:  # where only the idle deadline or the secret was to change, the response is good
+            if not may_fail:
+                raise
             log.warning("session_touch_failed: %s", error, extra={"handle": str(session.handle)})
 
     def _cookie_for(self, visit: Visit, session: Session) -> str | None:

@@ -1,8 +1,12 @@
 """Every name of a key in the store.
 
     <prefix>:{<tag>}:s:<handle>     string      a record
+    <prefix>:{<tag>}:c:<handle>:<name>  string  a compartment of that session
+    <prefix>:{<tag>}:a:<handle>     stream      what was done in that session, sealed
     <prefix>:{<tag>}:u:<digest>     sorted set  handles of one subject, by absolute deadline (ms)
     <prefix>:{<tag>}:x              sorted set  bound sessions (handle and digest), by when to look at them (ms)
+    <prefix>:{<tag>}:g              string      epoch: sessions of the partition created by then (ms) have ended
+    <prefix>:{<tag>}:e              stream      lifecycle events; also the name of the channel that tells them
 
 The tag is the partition's: all the keys of one operation lie in one Cluster slot.
 """
@@ -21,7 +25,7 @@ _PREFIX_SHAPE: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,64}", re.ASCII)
 class Keys:
     """The key names of one prefix."""
 
-    __slots__ = ("_expiry", "_stems", "_subjects", "prefix")
+    __slots__ = ("_epochs", "_events", "_expiry", "_stems", "_subjects", "prefix")
 
     def __init__(self, prefix: str) -> None:
         """Serve *prefix*. Raises ConfigurationError for one that could be mistaken in a key's name."""
@@ -31,10 +35,20 @@ class Keys:
         self._stems = [f"{prefix}:{{{tag}}}:s:" for tag in TAGS]
         self._subjects = [f"{prefix}:{{{tag}}}:u:" for tag in TAGS]
         self._expiry = [f"{prefix}:{{{tag}}}:x" for tag in TAGS]
+        self._epochs = [f"{prefix}:{{{tag}}}:g" for tag in TAGS]
+        self._events = [f"{prefix}:{{{tag}}}:e" for tag in TAGS]
 
     def record(self, handle: Handle) -> str:
         """Name the record of *handle*."""
         return self._stems[handle.partition] + handle.name
+
+    def compartment(self, handle: Handle, name: str) -> str:
+        """Name the compartment *name* of *handle*."""
+        return f"{self._stems[handle.partition][:-2]}c:{handle.name}:{name}"
+
+    def activity(self, handle: Handle) -> str:
+        """Name the stream of what was done in the session *handle*."""
+        return f"{self._stems[handle.partition][:-2]}a:{handle.name}"
 
     def stem(self, partition: int) -> str:
         """Give what the names of the records of *partition* begin with; the handle's name follows."""
@@ -47,3 +61,21 @@ class Keys:
     def expiry(self, partition: int) -> str:
         """Name the expiry index of *partition*."""
         return self._expiry[partition]
+
+    def epoch(self, partition: int) -> str:
+        """Name the epoch of *partition*."""
+        return self._epochs[partition]
+
+    def events(self, partition: int) -> str:
+        """Name the stream of lifecycle events of *partition*, and their channel."""
+        return self._events[partition]
+
+    @property
+    def all_records(self) -> str:
+        """Give the pattern (SCAN) of the records of all partitions, sessions' and compartments'."""
+        return f"{self.prefix}:{{*}}:[sc]:*"
+
+    @property
+    def all_events(self) -> str:
+        """Give the pattern (PSUBSCRIBE) of the channels of all partitions."""
+        return f"{self.prefix}:{{*}}:e"

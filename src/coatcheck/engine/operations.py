@@ -6,20 +6,31 @@ interfere with are taken by a script in the store (engine/lua), never by looking
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 from uuid import UUID  # noqa: TID251  a type of value here
 
 from coatcheck.engine.clock import Clock
-from coatcheck.engine.store import ALL_PARTITIONS, Limit, Opened, Refusal, Store
+from coatcheck.engine.resealing import Resealed
+from coatcheck.engine.store import ALL_PARTITIONS, Limit, Opened, Outlived, Refusal, Store
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
+from coatcheck.model import csrf
+from coatcheck.model.activity import Activity
 from coatcheck.model.codec import decode, encode
-from coatcheck.model.delta import Set, apply
-from coatcheck.model.errors import RecordCorrupted, SessionLimitReached, SessionRevoked, StoreError
+from coatcheck.model.delta import Operation, Set, apply
+from coatcheck.model.errors import (
+    AuthenticationRequired,
+    RecordCorrupted,
+    SessionLimitReached,
+    SessionRevoked,
+    StoreError,
+)
+from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.keyring import Keyring, Place
-from coatcheck.model.policy import SessionPolicy
+from coatcheck.model.policy import LONGEST, SessionPolicy, milliseconds
 from coatcheck.model.record import Payload
 from coatcheck.model.session import Session, SessionInfo, instant
 from coatcheck.model.ticket import Handle, Ticket
@@ -53,7 +64,7 @@ class Operations:
     ) -> None:
         """Work over *transport*. clock: for tests, which move it."""
         self.policy = policy or SessionPolicy()
-        self._store = Store(transport, keyring, prefix, clock or Clock())
+        self._store = Store(transport, keyring, prefix, clock or Clock(), self.policy)
         self._limit = Limit(self.policy.limit or 0, self.policy.at_limit)
         self._writer = Writer(self._store, self.policy)
 
@@ -81,7 +92,8 @@ class Operations:
         """Load the session that *identifier* (a cookie's value) opens; None if there is none.
 
         None for a malformed identifier (without asking the store), one that never was, that has ended or
-        whose secret is not the right one. Raises StoreUnavailable and RecordCorrupted: neither means that
+        whose secret is not the right one. A former secret, used after its grace, ends the session: either its
+        owner or whoever uses the new one has stolen it. Raises StoreUnavailable and RecordCorrupted: neither means that
         the session has ended.
         """
         ticket = Ticket.parse(identifier) if isinstance(identifier, str) else identifier
@@ -91,10 +103,15 @@ class Operations:
         header, digest = session.header, ticket.digest
         if secrets.compare_digest(digest, header.digest):
             return session
-        if header.former_digest is not None and secrets.compare_digest(digest, header.former_digest):
-            if await self._store.now() < header.former_until:
-                return session
-            log.warning("session_secret_replayed", extra={"handle": str(ticket.handle)})
+        former, honoured_until = header.former_digest, session.payload.honoured_until(digest)
+        if former is not None and secrets.compare_digest(digest, former):
+            honoured_until = header.former_until
+        if honoured_until is None:
+            return None
+        if await self._store.now() < honoured_until:
+            return session
+        log.warning("session_secret_replayed", extra={"handle": str(ticket.handle)})
+        await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED)
         return None
 
     async def find(self, handle: Handle | str) -> Session | None:
@@ -127,28 +144,26 @@ class Operations:
         elif session.header is None:
             if not session.is_empty:
                 await self._writer.create(session)
-        elif session.is_changed:
+        elif session.record_changed:
+            if any(session.has_changed(name) for name in self.policy.rotating):
+                session.rotate()
             await self._writer.update(session)
-        elif session.identifier is not None:
-            await self.touch(session)
+        else:
+            await self._writer.keep(session)
 
     async def touch(self, session: Session) -> bool:
         """Extend the idle deadline of *session*; return whether it is still there.
 
         Sends nothing, and returns True, when this process did so less than a tenth of the idle timeout ago.
         """
-        handle, header = session.handle, session.header
-        if handle is None or header is None:
+        return await self._writer.touch(session)
+
+    def is_rotation_due(self, session: Session) -> bool:
+        """Say whether the policy's rotate_every has passed since the session last got a secret. Sends nothing."""
+        every, header = self.policy.rotate_every, session.header
+        if every is None or header is None or session.is_superseded or not self._store.clock.is_known:
             return False
-        now = await self._store.now()
-        # abs: the server's clock may be set back, or its successor's lag; a use in the future is none to rely on
-        if abs(now - self._writer.last_use(handle, 0)) < header.idle_timeout // 10:
-            return True
-        if not await self._store.extend(handle, now):
-            return False
-        self._writer.note_use(handle, now)
-        session.seen(now)
-        return True
+        return self._store.clock.now() - max(header.created_at, session.payload.rotated_at) >= milliseconds(every)
 
     async def rotate(self, session: Session) -> None:
         """Give *session* a new secret, and save it; the former one is honoured for the policy's grace.
@@ -159,27 +174,35 @@ class Operations:
         session.rotate()
         await self.save(session)
 
-    async def revoke(self, session: Session | Handle | str, *, subject: str | Anyone | None = ANYONE) -> bool:
+    async def revoke(
+        self,
+        session: Session | Handle | str,
+        *,
+        subject: str | Anyone | None = ANYONE,
+        by: str = "",
+        why: str = "",
+    ) -> bool:
         """End a session at once; return whether there was one to end.
 
         Given by its handle it takes two round trips, or one where *subject* is given: then it is ended only if it
         is that subject's, which makes it safe to pass on a handle that a user has sent. Nobody (None, "") has no
-        sessions, so that ends none.
+        sessions, so that ends none. by, why: for the event, one line each.
         """
+        cause = Cause(by, why)
         if isinstance(session, Session):
             if subject not in {ANYONE, session.subject}:
                 raise ValueError("the session is another subject's")
             session.ended = True
             handle = None if session.is_new else session.handle
-            former = None if handle is None else await self._writer.end(handle, session.subject)
+            former = None if handle is None else await self._writer.end(handle, session.subject, cause=cause)
             session.now_ended()
             return former is not None
         handle = _handle(session)
         if handle is None or not subject:
             return False
         if subject is ANYONE:
-            return await self._writer.end(handle, await self._owner(handle)) is not None
-        return await self._writer.end(handle, _text(subject), only_if_listed=True) is not None
+            return await self._writer.end(handle, await self._owner(handle), cause=cause) is not None
+        return await self._writer.end(handle, _text(subject), only_if_listed=True, cause=cause) is not None
 
     async def sweep(self) -> int:
         """Settle the expiry indexes of all partitions; return how many sessions were found to have ended.
@@ -193,6 +216,16 @@ class Operations:
             partitions = [partition for partition, (seen, _) in zip(partitions, settled, strict=True) if seen == _PAGE]
         return ended
 
+    async def reseal(self, *, batch: int = 500) -> Resealed:
+        """Seal with the first key of the ring every record that another key has sealed; return what was found.
+
+        For after a new key was moved to the front everywhere. It goes through all keys of the database (SCAN), *batch*
+        at a time, in a few round trips each, and may be run at any time, while sessions are used: it never undoes a
+        write and moves no deadline. Where the ring has one key, it only says what cannot be opened. What a subject's
+        sessions are listed under is not moved: `revoke_all` and `list_for` need the former key until they have ended.
+        """
+        return await self._store.reseal(batch)
+
     def remaining(self, session: Session) -> int:
         """Give how many whole seconds are left until the absolute deadline of a stored session."""
         if session.header is None:
@@ -200,6 +233,33 @@ class Operations:
         clock = self._store.clock
         now = clock.now() if clock.is_known else session.header.seen_at
         return max(0, session.header.absolute_deadline - now) // 1000
+
+    async def time_left(self, sessions: Iterable[Session]) -> list[timedelta]:
+        """Ask how long each of *sessions* will live if nobody uses it; zero for one that has ended.
+
+        To ask is not to use: no deadline moves.
+        """
+        asked = [
+            (session.handle, session.header.created_at) if session.handle and session.header else None
+            for session in sessions
+        ]
+        left = iter(await self._store.time_left(stored for stored in asked if stored))
+        return [timedelta(milliseconds=max(0, next(left))) if stored else timedelta(0) for stored in asked]
+
+    def is_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> bool:
+        """Say whether the session's subject has proved who it is *within* that time, at least that strongly.
+
+        By the server's clock; False for an anonymous session and for one that has ended. Sends nothing.
+        """
+        clock, signed_in_at = self._store.clock, session.payload.signed_in_at
+        if session.header is None or session.subject is None or not signed_in_at or not clock.is_known:
+            return False
+        return session.assurance >= assurance and clock.now() - signed_in_at <= milliseconds(within)
+
+    def require_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> None:
+        """Raise AuthenticationRequired unless `is_fresh`: ask the user to authenticate, then `bind` anew."""
+        if not self.is_fresh(session, within, assurance):
+            raise AuthenticationRequired(within, assurance)
 
     def wanted_subject(self, session: Session) -> str | None:
         """Say whose session it is to be: what the policy's subject_attribute holds; None for nobody.
@@ -212,42 +272,86 @@ class Operations:
             return subject
         return _subject(session.peek(attribute))
 
+    # Cross-site request forgery
+
+    def csrf_token(self, session: Session) -> str:
+        """Give a token for the forms and scripts of a page of *session*: another one each time, all of them good.
+
+        Sends nothing. A session that is still new, or left with nothing, is stored for it when it is saved. The token
+        is of the secret that the session has after this request, a sign-in included that was asked for before.
+        "" for a session that was asked to end.
+        """
+        if session.ended:
+            return ""
+        moves = session.is_new or self.wanted_subject(session) != session.subject
+        return csrf.make_token(self._store.keys[0], session.token_digest(moves=moves))
+
+    def is_csrf_token(self, session: Session, token: str, *, is_own: bool = False) -> bool:
+        """Say whether *token* was made for *session*, under any key of the ring. Sends nothing.
+
+        One made before a rotation is good until the grace of the former secret is over; and where the browser vouches
+        that the request comes from the site's own pages (is_own), after up to 16 rotations: a form may stay open for
+        long. A sign-in ends all tokens from before it.
+        """
+        header, clock = session.header, self._store.clock
+        if header is None:
+            return False
+        digests = [header.digest]
+        if header.former_digest is not None and clock.is_known and clock.now() < header.former_until:
+            digests.append(header.former_digest)
+        if is_own:
+            digests += session.payload.former_digests
+        return csrf.is_token_of(token, self._store.keys, digests)
+
     # Subjects
 
-    async def bind(self, session: Session, subject: str) -> None:
+    async def bind(self, session: Session, subject: str, *, assurance: int = 1) -> None:
         """Sign *subject* in: the session continues under a new handle as that subject's, with new deadlines.
+
+        assurance: how strongly the subject has proved who it is (NIST SP 800-63B: 1, 2 or 3). To bind the subject
+        that the session has already is to authenticate it again: `Session.auth_time` is now.
 
         One script stores it, lists it and keeps the policy's limit. The former record ends: an anonymous one
         right after, in a second round trip (should that fail, it is left to expire); one of the same subject in
-        the same step; another subject's before. What other requests wrote to it meanwhile is brought along.
+        the same step; another subject's before, and of that one nothing goes along but what this request has set.
+        What other requests wrote meanwhile to a session that goes on is brought along. Of an anonymous session only
+        the policy's `carried` attributes cross.
 
         Raises SessionRevoked when the session was a subject's and has ended meanwhile (an anonymous one that
         is gone is no obstacle to a sign-in), SessionLimitReached, StoreUnavailable.
         """
-        if not _text(subject):
-            raise ValueError("the subject must not be empty")
+        _check_sign_in(subject, assurance)
+        naming = self._naming(session, subject)
+        self.policy.caps.check(apply([*session.delta(), *naming], session.stored), session.stored)
         place, *older = self._store.places(subject)
+        crossing = self.policy.carried if session.subject is None else None
+        brought = _parts_to_bring(session, subject, crossing)
+        along = self._store.companions.moving(session, brought)
         replacing = session.handle if session.subject == subject else None
         if session.subject is not None and (replacing is None or replacing.partition != place.partition):
-            await self._writer.take(session, keep=replacing is not None)
+            await self._writer.take(session, Cause(why="another sign-in"), keep=replacing is not None)
             replacing = None
         anonymous = session.handle if replacing is None else None
-        changes, base = session.delta(), session.header
-        attribute = self.policy.subject_attribute
-        if attribute is not None and _subject(session.peek(attribute)) != subject:
-            changes.append(Set((attribute,), encode(subject, attribute)))  # refused, the session says nothing of it
-        ticket = Ticket.new(Handle.new(place.partition))
-        header = session.new_header(await self._store.now(), ticket.digest)
-        payload = Payload(subject, apply(changes, session.stored))
-        bound = await self._store.bind(
-            ticket.handle,
-            header,
-            payload,
-            place,
-            limit=self._limit,
-            elsewhere=await self._count(older) if self._limit.refuses else 0,
-            replacing=replacing,
-        )
+        changes, base = [*session.delta(), *naming], session.header
+        ticket = session.next_ticket(Handle.new(place.partition))
+        elsewhere, earliest = await self._count(older) if self._limit.refuses else 0, 0
+        while True:
+            header = session.new_header(max(await self._store.now(), earliest), ticket.digest)
+            attributes = apply(changes, _only(session.stored, crossing))
+            payload = Payload(subject, attributes, signed_in_at=header.created_at, assurance=assurance)
+            bound = await self._store.bind(
+                ticket.handle,
+                header,
+                payload,
+                place,
+                limit=self._limit,
+                elsewhere=elsewhere,
+                replacing=replacing,
+                along=along,
+            )
+            if not isinstance(bound, Outlived):
+                break
+            earliest, along = bound.epoch + 1, self._store.companions.moving(session, brought)
         if bound is Refusal.LIMIT:
             raise SessionLimitReached(f"the policy allows {self._limit.sessions} sessions at once, and no more")
         if bound is Refusal.ENDED:
@@ -256,12 +360,13 @@ class Operations:
         if self._limit.evicts and older:
             ended += await self._trim(older, max(0, self._limit.sessions - bound.live))
         self._writer.settle(session, ticket, header, payload)
+        await self._writer.finish(session, along)
         log.info("session_bound", extra={"handle": str(ticket.handle), "ended": list(ended)})
         former = bound.replaced
         if anonymous is not None:
             former = await self._end_anonymous(anonymous)
         if former is not None and base is not None and former[0].revision != base.revision:
-            session.merge(apply(changes, former[1].attributes))
+            session.merge(apply(changes, _only(former[1].attributes, crossing)))
             await self.save(session)
 
     async def unbind(self, session: Session) -> None:
@@ -276,14 +381,16 @@ class Operations:
             session.pop(attribute, None)
         if session.subject is None:
             return
-        await self._writer.take(session, keep=True)
+        await self._writer.take(session, Cause(why="signed out"), keep=True)
+        session.parts.forget()
+        session.recorded.forget()
         if session.is_empty:
             session.now_ended()
         else:
             await self._writer.create(session)
 
-    async def revoke_all(self, subject: str, *, keep: Handle | str | None = None) -> int:
-        """End every session of *subject* except *keep*; return how many ended.
+    async def revoke_all(self, subject: str, *, keep: Handle | str | None = None, by: str = "", why: str = "") -> int:
+        """End every session of *subject* except *keep*; return how many ended. by, why: for the events.
 
         Up to 1,000 end in one step; more take further round trips, which also end what was bound meanwhile.
         Raises StoreUnavailable when the store did not confirm.
@@ -291,14 +398,24 @@ class Operations:
         kept = None if keep is None else _handle(keep)
         if keep is not None and kept is None:
             raise ValueError("keep is not a session handle")
-        ended = 0
+        ended, cause = 0, Cause(by, why)
         for place in self._store.places(_text(subject)):
             left = 1
             while left:
-                count, left = await self._store.remove_all(place, kept, _BATCH)
+                count, left = await self._store.remove_all(place, kept, _BATCH, cause)
                 ended += count
         log.info("sessions_revoked", extra={"count": ended, "kept": str(kept) if kept else None})
         return ended
+
+    async def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
+        """End every session of this prefix that was created up to now; one round trip, however many there are.
+
+        Each partition keeps the moment as its epoch, which every load and save respects; the records go as they
+        expire or are swept. Raises StoreUnavailable when the store did not confirm: then some partitions may have
+        done it, and to call it again is safe.
+        """
+        await self._store.remove_everyone(milliseconds(LONGEST), Cause(by, why))
+        log.warning("sessions_of_everyone_revoked", extra={"by": by, "why": why})
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
         """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them."""
@@ -314,10 +431,53 @@ class Operations:
                 ]
         return sorted(found, key=lambda info: info.last_seen, reverse=True)
 
+    async def activity(
+        self,
+        session: Session | Handle | str,
+        *,
+        newest_first: bool = True,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> list[Activity]:
+        """List what was done in a session, at most *limit* entries between two instants (both included).
+
+        It holds what was recorded since the session got its handle, the policy's activity_kept entries at most.
+        Empty where there is no such session any more. Entries that cannot be opened are left out, and logged.
+        """
+        handle = session.handle if isinstance(session, Session) else _handle(session)
+        if limit < 1:
+            raise ValueError("limit must be at least 1")
+        first, last = (None if at is None else _milliseconds_of(at) for at in (since, until))
+        if handle is None:
+            return []
+        return await self._store.activity(handle, first, last, limit, newest_first=newest_first)
+
+    # Events
+
+    def subject_digests(self, subject: str) -> frozenset[str]:
+        """Give what stands for *subject* in events: one digest for each key of the ring. Sends nothing."""
+        return frozenset(place.digest for place in self._store.places(subject))
+
+    async def read_events(
+        self, group: str, consumer: str, *, at_most: int = 100, claim_after: timedelta = timedelta(minutes=1)
+    ) -> list[Event]:
+        """Take lifecycle events for *consumer*, one of *group*: each event goes to one consumer of every group.
+
+        First those that another consumer took longer than *claim_after* ago and did not acknowledge (each event at
+        least once), then new ones, at most *at_most* of each partition. A group that is new starts with the oldest
+        event kept: 10,000 of each partition, for 7 days after its last one. New events of one session come in order.
+        """
+        return await self._store.read_events(group, consumer, at_most, milliseconds(claim_after))
+
+    async def acknowledge_events(self, group: str, events: Iterable[Event]) -> int:
+        """Say that *group* is done with *events*; return how many it had not yet acknowledged."""
+        return await self._store.acknowledge_events(group, events)
+
     # How it is done
 
     async def _read(self, handle: Handle, ticket: Ticket | Handle) -> Session | None:
-        opened = await self._store.read(handle)
+        opened, parts = await self._store.read_whole(handle)
         if opened is None:
             return None
         header, payload = opened
@@ -325,7 +485,7 @@ class Operations:
         if header.absolute_deadline <= now:
             return None
         seen_at = self._writer.last_use(handle, now)
-        return Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=seen_at)
+        return Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=seen_at, parts=parts)
 
     async def _owner(self, handle: Handle) -> str | None:
         """Read whose session *handle* is; None too where the record does not open, so that it can be ended."""
@@ -335,6 +495,13 @@ class Operations:
             return None
         return None if opened is None else opened[1].subject
 
+    def _naming(self, session: Session, subject: str) -> list[Operation]:
+        """List what sets the policy's subject_attribute; apart, since a refused sign-in must leave no trace."""
+        attribute = self.policy.subject_attribute
+        if attribute is None or _subject(session.peek(attribute)) == subject:
+            return []
+        return [Set((attribute,), encode(subject, attribute))]
+
     async def _end_anonymous(self, handle: Handle) -> Opened | None:
         """End the session that a sign-in has left behind; give what it held, or None.
 
@@ -342,7 +509,7 @@ class Operations:
         only one that the limit allows.
         """
         try:
-            record = await self._writer.end(handle, None)
+            record = await self._writer.end(handle, None, event=None)
             return None if record is None else self._store.open(handle, record)
         except StoreError as error:
             log.warning("session_left_behind: %s", error, extra={"handle": str(handle)})
@@ -394,6 +561,30 @@ def _text(subject: Any) -> str:
     if not isinstance(subject, str):
         raise TypeError(f"a subject is a str, not {type(subject).__name__}: pass str({subject!r})")
     return subject
+
+
+def _milliseconds_of(instant: datetime) -> int:
+    """Give an instant as ms since the epoch. Raises ValueError for one that does not say its offset from UTC."""
+    if instant.tzinfo is None:
+        raise ValueError("an instant needs its offset from UTC: datetime.now(UTC)")
+    return max(0, (instant - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1))
+
+
+def _parts_to_bring(session: Session, subject: str, crossing: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Name the compartments that a sign-in of *subject* brings along (None: all): none of another subject's."""
+    return crossing if session.subject in {None, subject} else ()
+
+
+def _only(attributes: Mapping[str, bytes], names: tuple[str, ...] | None) -> Mapping[str, bytes]:
+    """Give the attributes that have one of *names*; None for all."""
+    return attributes if names is None else {name: attributes[name] for name in names if name in attributes}
+
+
+def _check_sign_in(subject: str, assurance: int) -> None:
+    if not _text(subject):
+        raise ValueError("the subject must not be empty")
+    if assurance not in {1, 2, 3}:
+        raise ValueError(f"assurance is 1, 2 or 3, not {assurance!r}")
 
 
 def _subject(value: Any) -> str | None:

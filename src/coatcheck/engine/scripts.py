@@ -1,15 +1,19 @@
 """The scripts that write to the store, one operation each.
 
-A script's header states its KEYS, ARGV and REPLY; ``-- USES: index`` puts lua/index.lua in front. A script
-takes the time from its caller, touches one partition and may be sent twice without harm.
+A script's header states its KEYS, ARGV and REPLY; ``-- USES: events index`` puts lua/events.lua and
+lua/index.lua in front. A script takes the time from its caller, touches one partition and may be sent twice
+without harm.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
 from coatcheck.engine.transport import Argument, Command
+
+_USES: Final = re.compile(r"^-- USES: ([a-z_ ]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,9 @@ class Script:
 def _load(name: str) -> Script:
     folder = files("coatcheck.engine") / "lua"
     source = (folder / f"{name}.lua").read_text()
-    if "-- USES: index" in source:
-        source = (folder / "index.lua").read_text() + source
+    uses = _USES.search(source)
+    shared = "".join((folder / f"{part}.lua").read_text() for part in (uses[1].split() if uses else ()))
+    source = shared + source
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -40,7 +45,30 @@ BIND: Final = _load("bind")
 TRIM: Final = _load("trim")
 REVOKE: Final = _load("revoke")
 REVOKE_ALL: Final = _load("revoke_all")
+REVOKE_EVERYONE: Final = _load("revoke_everyone")
 LIST: Final = _load("list")
 SWEEP: Final = _load("sweep")
+READ_EVENTS: Final = _load("read_events")
+COMPARTMENT: Final = _load("compartment")
+ACTIVITY: Final = _load("activity")
+READ_ACTIVITY: Final = _load("read_activity")
+RESEAL: Final = _load("reseal")
 
-BY_SHA: Final = {script.sha: script for script in (CREATE, SAVE, TOUCH, BIND, TRIM, REVOKE, REVOKE_ALL, LIST, SWEEP)}
+_ALL: Final = (
+    CREATE,
+    SAVE,
+    TOUCH,
+    BIND,
+    TRIM,
+    REVOKE,
+    REVOKE_ALL,
+    REVOKE_EVERYONE,
+    LIST,
+    SWEEP,
+    READ_EVENTS,
+    COMPARTMENT,
+    ACTIVITY,
+    READ_ACTIVITY,
+    RESEAL,
+)
+BY_SHA: Final = {script.sha: script for script in _ALL}

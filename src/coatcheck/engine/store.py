@@ -4,6 +4,7 @@ Nothing is decided here; engine/operations.py does that, or the scripts in engin
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
@@ -11,17 +12,26 @@ from typing import Any, Final
 
 from coatcheck.engine import scripts
 from coatcheck.engine.clock import Clock
+from coatcheck.engine.companions import Along, Companions
 from coatcheck.engine.keys import Keys
+from coatcheck.engine.resealing import Resealed, reseal
 from coatcheck.engine.transport import Argument, Command, Transport
-from coatcheck.model.keyring import Keyring, Place
+from coatcheck.model.activity import Activities, Activity
+from coatcheck.model.compartment import Compartments
+from coatcheck.model.events import Cause, Event, EventType
+from coatcheck.model.keyring import Key, Keyring, Place
 from coatcheck.model.partition import PARTITIONS
-from coatcheck.model.policy import AtLimit
+from coatcheck.model.policy import AtLimit, SessionPolicy
 from coatcheck.model.record import Header, Payload, Records, pack_revision
+from coatcheck.model.session import instant
 from coatcheck.model.ticket import Handle
 
 log = logging.getLogger("coatcheck")
 
 Opened = tuple[Header, Payload]
+
+ALL_PARTITIONS: Final = tuple(range(PARTITIONS))
+NO_CAUSE: Final = Cause()
 
 _ORDER: Final = {AtLimit.EVICT_OLDEST: "oldest", AtLimit.EVICT_IDLEST: "idlest", AtLimit.REFUSE: "refuse"}
 
@@ -45,12 +55,31 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What a save changes beside the attributes.
+
+    place: where the session is listed (None: nowhere). relist: the same, if its deadlines change.
+    """
+
+    place: Place | None = None
+    relist: Place | None = None
+    rotates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Bound:
     """What a bind did: live sessions in the index, the record it took the place of, the handles it ended."""
 
     live: int
     replaced: Opened | None
     ended: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlived:
+    """Nothing was stored: everybody's sessions created up to *epoch* (ms) have just ended, and this one with them."""
+
+    epoch: int
 
 
 class Refusal(Enum):
@@ -61,18 +90,27 @@ class Refusal(Enum):
 
 
 _REFUSALS: Final = {0: Refusal.LIMIT, 2: Refusal.ENDED}
+_OUTLIVED: Final = 3
 
 
 class Store:
     """The records and indexes of one prefix, behind one transport."""
 
-    def __init__(self, transport: Transport, keyring: Keyring, prefix: str, clock: Clock) -> None:
+    def __init__(
+        self, transport: Transport, keyring: Keyring, prefix: str, clock: Clock, policy: SessionPolicy
+    ) -> None:
         """Work over *transport*."""
         self.transport = transport
         self.clock = clock
         self._keyring = keyring
         self._keys = Keys(prefix)
         self._records = Records(keyring, prefix)
+        self.companions = Companions(self._keys, self._records, Activities(keyring, prefix), policy)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys of the ring, the one in use first."""
+        return self._keyring.keys
 
     async def now(self) -> int:
         """Give the server's time in ms; a round trip the first time only."""
@@ -98,12 +136,22 @@ class Store:
     async def read(self, handle: Handle) -> Opened | None:
         """Read a record. Raises RecordCorrupted.
 
-        None too for one whose key the ring does not have: nobody can open it any more, or it is another
-        application's. It is left alone.
+        None too for one that the partition's epoch has ended, and for one whose key the ring does not have: nobody
+        can open it any more, or it is another application's. It is left alone.
         """
-        (record,) = await self._call(("GET", self._keys.record(handle)))
+        opened, _ = await self._read(handle, ())
+        return opened
+
+    async def read_whole(self, handle: Handle) -> tuple[Opened | None, Compartments]:
+        """Read a record as `read` does, and the compartments that the policy declares."""
+        opened, found = await self._read(handle, self.companions.compartment_keys(handle))
+        return opened, self.companions.present(handle, found)
+
+    async def _read(self, handle: Handle, others: tuple[str, ...]) -> tuple[Opened | None, list[bytes | None]]:
+        names = (self._keys.record(handle), self._keys.epoch(handle.partition))
+        ((record, epoch, *found),) = await self._call(("MGET", *names, *others))
         if record is None:
-            return None
+            return None, found
         if not self._records.has_key_of(record):
             log.error(
                 "session_key_missing: session %s was sealed with key %s, which is not in the ring; it counts as none. "
@@ -111,53 +159,92 @@ class Store:
                 handle,
                 record[2:4].hex(),
             )
-            return None
-        return self._records.open(handle, record)
+            return None, found
+        header, payload = self._records.open(handle, record)
+        return None if epoch is not None and header.created_at <= int(epoch) else (header, payload), found
 
-    async def create(self, handle: Handle, header: Header, payload: Payload) -> bool:
+    async def create(self, handle: Handle, header: Header, payload: Payload, along: Along) -> bool | Outlived:
         """Store a first record; False if the handle is taken."""
-        record = self._records.seal(handle, header, payload)
-        command = scripts.CREATE.command((self._keys.record(handle),), record, header.ttl(header.seen_at))
-        (stored,) = await self._call(command)
-        return bool(stored)
+        record, now = self._records.seal(handle, header, payload), header.seen_at
+        keys = (self._keys.record(handle), *self._marks(handle.partition))
+        command = scripts.CREATE.command(keys, record, header.ttl(now), handle.name, now)
+        reply = await self._call_with(along, handle, header, now, command)
+        return Outlived(int(reply[1])) if len(reply) > 1 else bool(reply[0])
 
     async def replace(
-        self, handle: Handle, revision: int, header: Header, payload: Payload, place: Place | None
+        self,
+        handle: Handle,
+        revision: int,
+        header: Header,
+        payload: Payload,
+        change: Change,
+        *,
+        along: Along | None = None,
     ) -> Opened | bool:
-        """Replace the record of *revision*. True: done; False: there is none; else the one of another revision.
-
-        place: where the session is listed, if its deadlines change.
-        """
-        keys: tuple[str, ...] = (self._keys.record(handle),)
+        """Replace the record of *revision*. True: done; False: there is none; else the one of another revision."""
+        keys: tuple[str, ...] = (self._keys.record(handle), *self._marks(handle.partition))
         extra: tuple[Argument, ...] = ()
-        if place is not None:
-            keys = (*keys, *self._indexes(place))
-            extra = (handle.name, place.digest, header.seen_at, header.absolute_deadline)
-        record, ttl = self._records.seal(handle, header, payload), header.ttl(header.seen_at)
-        (reply,) = await self._call(scripts.SAVE.command(keys, pack_revision(revision), record, ttl, *extra))
-        code, *current = reply
+        if change.relist is not None:
+            keys = (*keys, *self._indexes(change.relist))
+            extra = (header.absolute_deadline,)
+        now, record = header.seen_at, self._records.seal(handle, header, payload)
+        digest, rotates = change.place.digest if change.place else b"", int(change.rotates)
+        command = scripts.SAVE.command(
+            keys, pack_revision(revision), record, header.ttl(now), handle.name, now, digest, rotates, *extra
+        )
+        code, *current = await self._call_with(along, handle, header, now, command)
         return self._records.open(handle, current[0]) if current else bool(code)
 
-    async def extend(self, handle: Handle, now: int) -> bool:
-        """Extend the idle deadline by what the record says; False if there is none, or its time is over."""
-        (there,) = await self._call(scripts.TOUCH.command((self._keys.record(handle),), now))
+    async def extend(self, handle: Handle, header: Header, now: int, along: Along | None = None) -> bool:
+        """Extend the idle deadline by what the record says; False if the session has ended."""
+        touch = scripts.TOUCH.command((self._keys.record(handle), self._keys.epoch(handle.partition)), now)
+        further = along.commands(handle, header, now) if along else []
+        there, *replies = await self._call(touch, *further)
+        if along:
+            along.take(replies)
         return bool(there)
 
+    async def send(self, along: Along, handle: Handle, header: Header) -> None:
+        """Send what is left of *along*, alone."""
+        commands = along.commands(handle, header, await self.now())
+        if commands:
+            along.take(await self._call(*commands))
+
     async def remove(
-        self, handle: Handle, place: Place | None, *, revision: int | None = None, only_if_listed: bool = False
+        self,
+        handle: Handle,
+        place: Place | None,
+        *,
+        revision: int | None = None,
+        only_if_listed: bool = False,
+        event: EventType | None = None,
+        cause: Cause = NO_CAUSE,
     ) -> tuple[bool, bytes | None]:
         """Delete a record and its index entries; give whether it was there and deleted, and the record.
 
         revision: delete it only if it has this one. only_if_listed: delete it only if the index at *place* has it.
+        event: what to say of it.
         """
-        keys: tuple[str, ...] = (self._keys.record(handle),)
-        extra: tuple[Argument, ...] = ()
+        keys: tuple[str, ...] = (self._keys.record(handle), *self._marks(handle.partition))
+        digest = ""
         if place is not None:
-            keys = (*keys, *self._indexes(place))
-            extra = (handle.name, place.digest, int(only_if_listed))
-        expected = b"" if revision is None else pack_revision(revision)
-        (reply,) = await self._call(scripts.REVOKE.command(keys, expected, *extra))
+            keys, digest = (*keys, *self._indexes(place)), place.digest
+        expected, listed = b"" if revision is None else pack_revision(revision), int(only_if_listed)
+        now, name = await self.now(), event.value if event else ""
+        told = (now, name, cause.by, cause.why, self.companions.listed)
+        command = scripts.REVOKE.command(keys, expected, handle.name, digest, listed, *told)
+        (reply,) = await self._call(command)
         return reply[0] == 1, reply[1] if reply[0] else None
+
+    async def remove_everyone(self, kept_for: int, cause: Cause) -> None:
+        """End every session created up to now, in all partitions. kept_for: how long to remember that, in ms."""
+        now = await self.now()
+        await self._call(
+            *(
+                scripts.REVOKE_EVERYONE.command(self._marks(partition), now, kept_for, cause.by, cause.why)
+                for partition in ALL_PARTITIONS
+            )
+        )
 
     def open(self, handle: Handle, record: bytes) -> Opened:
         """Open a record that a reply has brought. Raises RecordCorrupted."""
@@ -173,14 +260,15 @@ class Store:
         limit: Limit,
         elsewhere: int,
         replacing: Handle | None,
-    ) -> Bound | Refusal:
+        along: Along,
+    ) -> Bound | Refusal | Outlived:
         """Store and list the first record of a subject's session, unless the limit refuses it.
 
         elsewhere: how many sessions the subject has in other places. replacing: the subject's session in the
         same place that this one takes the place of; it must not have ended.
         """
         command = scripts.BIND.command(
-            (self._keys.record(handle), *self._indexes(place)),
+            (self._keys.record(handle), *self._indexes(place), *self._marks(place.partition)),
             self._records.seal(handle, header, payload),
             header.ttl(header.seen_at),
             handle.name,
@@ -192,34 +280,56 @@ class Store:
             _ORDER[limit.at_limit],
             elsewhere,
             replacing.name if replacing else b"",
+            self.companions.listed,
         )
-        (reply,) = await self._call(command)
+        reply = await self._call_with(along, handle, header, header.seen_at, command)
         if reply[0] in _REFUSALS:
             return _REFUSALS[reply[0]]
+        if reply[0] == _OUTLIVED:
+            return Outlived(int(reply[1]))
         replaced = self._records.open(replacing, reply[2]) if replacing and reply[2] else None
         return Bound(reply[1], replaced, tuple(name.decode() for name in reply[3:]))
 
     async def trim(self, place: Place, limit: Limit, allowed: int) -> tuple[int, tuple[str, ...]]:
         """End sessions until *allowed* are left (-1: none is ended); give how many live, and the ended handles."""
         now, stem = await self.now(), self._keys.stem(place.partition)
-        command = scripts.TRIM.command(self._indexes(place), allowed, _ORDER[limit.at_limit], now, stem, place.digest)
+        keys, order = (*self._indexes(place), *self._marks(place.partition)), _ORDER[limit.at_limit]
+        command = scripts.TRIM.command(keys, allowed, order, now, stem, place.digest, self.companions.listed)
         (reply,) = await self._call(command)
         return reply[0], tuple(name.decode() for name in reply[1:])
 
-    async def remove_all(self, place: Place, keep: Handle | None, at_most: int) -> tuple[int, int]:
+    async def remove_all(self, place: Place, keep: Handle | None, at_most: int, cause: Cause) -> tuple[int, int]:
         """Delete the sessions listed at *place* except *keep*; give how many, and how many are left to delete."""
         spared = keep.name if keep is not None and keep.partition == place.partition else b""
         stem = self._keys.stem(place.partition)
-        command = scripts.REVOKE_ALL.command(self._indexes(place), stem, place.digest, spared, at_most)
+        keys, now = (*self._indexes(place), *self._marks(place.partition)), await self.now()
+        told = (now, cause.by, cause.why, self.companions.listed)
+        command = scripts.REVOKE_ALL.command(keys, stem, place.digest, spared, at_most, *told)
         (reply,) = await self._call(command)
         return reply[0], reply[1]
 
     async def page(self, place: Place, start: int, count: int) -> tuple[int, list[tuple[Handle, bytes, int]]]:
         """Read some of the sessions listed at *place*: entries looked at; handle, record and TTL of the live ones."""
-        keys, stem = (self._indexes(place)[0],), self._keys.stem(place.partition)
+        keys, stem = (self._keys.subject(place), self._keys.epoch(place.partition)), self._keys.stem(place.partition)
         ((looked_at, *rest),) = await self._call(scripts.LIST.command(keys, stem, start, count))
         handles = [Handle.parse(f"{place.partition:02x}.{name.decode()}") for name in rest[::3]]
         return looked_at, list(zip(handles, rest[1::3], rest[2::3], strict=True))
+
+    async def time_left(self, sessions: Iterable[tuple[Handle, int]]) -> list[int]:
+        """Ask how many ms are left to sessions, each given with when it was created (ms); 0 or less: it has ended."""
+        asked = list(sessions)
+        partitions = sorted({handle.partition for handle, _ in asked})
+        if not asked:
+            return []
+        replies = await self._call(
+            *(("PTTL", self._keys.record(handle)) for handle, _ in asked),
+            *(("GET", self._keys.epoch(partition)) for partition in partitions),
+        )
+        epochs = dict(zip(partitions, (int(epoch or 0) for epoch in replies[len(asked) :]), strict=True))
+        return [
+            0 if created_at <= epochs[handle.partition] else left
+            for (handle, created_at), left in zip(asked, replies, strict=False)
+        ]
 
     async def sweep(self, partitions: list[int], at_most: int) -> list[tuple[int, int]]:
         """Settle what is due in the expiry indexes: entries looked at and sessions ended, for each partition."""
@@ -227,12 +337,68 @@ class Store:
         replies = await self._call(*(self._sweep(partition, now, at_most) for partition in partitions))
         return [(reply[0], len(reply) - 1) for reply in replies]
 
+    async def read_events(self, group: str, consumer: str, at_most: int, claim_after: int) -> list[Event]:
+        """Take events of all partitions for *consumer* of *group*: at most *at_most* of each. claim_after: ms."""
+        replies = await self._call(
+            *(
+                scripts.READ_EVENTS.command((self._keys.events(partition),), group, consumer, at_most, claim_after)
+                for partition in ALL_PARTITIONS
+            )
+        )
+        return [
+            _event(partition, entry)
+            for partition, entries in zip(ALL_PARTITIONS, replies, strict=True)
+            for entry in entries
+        ]
+
+    async def acknowledge_events(self, group: str, events: Iterable[Event]) -> int:
+        """Take *events* off the group's pending ones; give how many were among them."""
+        names: dict[int, list[str]] = {}
+        for event in events:
+            names.setdefault(event.partition, []).append(event.id)
+        if not names:
+            return 0
+        replies = await self._call(
+            *(("XACK", self._keys.events(partition), group, *ids) for partition, ids in names.items())
+        )
+        return sum(replies)
+
     def _sweep(self, partition: int, now: int, at_most: int) -> Command:
         subjects, expiry = self._indexes(Place(partition, ""))
-        return scripts.SWEEP.command((expiry,), now, self._keys.stem(partition), subjects, at_most)
+        return scripts.SWEEP.command(
+            (expiry, *self._marks(partition)),
+            now,
+            self._keys.stem(partition),
+            subjects,
+            at_most,
+            self.companions.listed,
+        )
 
     def _indexes(self, place: Place) -> tuple[str, str]:
         return self._keys.subject(place), self._keys.expiry(place.partition)
+
+    def _marks(self, partition: int) -> tuple[str, str]:
+        return self._keys.epoch(partition), self._keys.events(partition)
+
+    async def reseal(self, batch: int) -> Resealed:
+        """Seal with the first key of the ring what another has sealed; some round trips for each *batch* of keys."""
+        return await reseal(self.transport, self._keys, self._records, batch)
+
+    async def activity(
+        self, handle: Handle, since: int | None, until: int | None, limit: int, *, newest_first: bool
+    ) -> list[Activity]:
+        """Read what was done in a session between two instants (ms)."""
+        command = self.companions.reading(handle, since, until, limit, newest_first=newest_first)
+        (reply,) = await self._call(command)
+        return self.companions.read(handle, reply)
+
+    async def _call_with(self, along: Along | None, handle: Handle, header: Header, now: int, command: Command) -> Any:
+        """Carry out *command*, and what goes along with it behind it; give the reply to *command*."""
+        further = along.commands(handle, header, now) if along else []
+        reply, *replies = await self._call(command, *further)
+        if along:
+            along.take(replies)
+        return reply
 
     async def _call(self, *commands: Command) -> list[Any]:
         """Carry out *commands*; ask for the time in the same round trip when that is due."""
@@ -244,4 +410,16 @@ class Store:
         return replies
 
 
-ALL_PARTITIONS: Final = tuple(range(PARTITIONS))
+def _event(partition: int, entry: tuple[bytes, list[bytes]]) -> Event:
+    name, flat = entry
+    fields = {key.decode(): value.decode() for key, value in zip(flat[::2], flat[1::2], strict=True)}
+    return Event(
+        type=EventType(fields["t"]),
+        partition=partition,
+        handle=Handle.parse(f"{partition:02x}.{fields['h']}") if fields["h"] else None,
+        subject_digest=fields["s"] or None,
+        at=instant(int(fields["at"])),
+        by=fields["by"] or None,
+        why=fields["why"] or None,
+        id=name.decode(),
+    )

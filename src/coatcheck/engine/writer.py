@@ -4,9 +4,11 @@ import logging
 import secrets
 from typing import Final
 
-from coatcheck.engine.store import Opened, Store
+from coatcheck.engine.companions import Along
+from coatcheck.engine.store import NO_CAUSE, Change, Opened, Outlived, Store
 from coatcheck.model.delta import Increment, apply
 from coatcheck.model.errors import SessionRevoked, StoreUnavailable
+from coatcheck.model.events import Cause, EventType
 from coatcheck.model.policy import SessionPolicy, milliseconds
 from coatcheck.model.record import Header, Payload
 from coatcheck.model.session import Session
@@ -17,6 +19,7 @@ log = logging.getLogger("coatcheck")
 _ATTEMPTS: Final = 500
 _LONGEST_PAUSE: Final = 32
 _REMEMBERED_USES: Final = 10_000
+_EMPTIED: Final = Cause(why="emptied")
 
 
 class Writer:
@@ -42,12 +45,19 @@ class Writer:
 
     async def create(self, session: Session) -> None:
         """Store the first record of an anonymous session, in a random partition."""
+        earliest = 0
         while True:
-            ticket = Ticket.new(Handle.new())
-            header = session.new_header(await self._store.now(), ticket.digest)
+            along = self._store.companions.staying(session, await self._store.now())
+            ticket = session.next_ticket(Handle.new())
+            header = session.new_header(max(await self._store.now(), earliest), ticket.digest)
             payload = Payload(None, apply(session.delta(), session.stored))
-            if await self._store.create(ticket.handle, header, payload):
-                return self.settle(session, ticket, header, payload)
+            self._policy.caps.check(payload.attributes, {})
+            stored = await self._store.create(ticket.handle, header, payload, along)
+            if isinstance(stored, Outlived):
+                earliest = stored.epoch + 1
+            elif stored:
+                self.settle(session, ticket, header, payload)
+                return await self.finish(session, along)
 
     async def update(self, session: Session) -> None:
         """Write the delta under compare-and-set, merging it with what others write until it fits."""
@@ -59,29 +69,78 @@ class Writer:
         is_noted = session.strict or any(isinstance(change, Increment) for change in changes)
         write_id = session.write_id_for(changes) if is_noted else b""
         ticket = self._next_ticket(session)
+        along = self._store.companions.staying(session, await self._store.now())
         for attempt in range(_ATTEMPTS):
             header = session.next_header(base, await self._store.now())
             if ticket is not None and base.digest == loaded.digest:
                 header = header.rotate(ticket.digest, header.seen_at + milliseconds(self._policy.rotation_grace))
-            merged = apply(session.still_to_do(changes, current), current.attributes)
-            payload = current.following(merged, write_id, header.seen_at - base.seen_at)
-            outcome = await self._write(session, handle, base, header, payload)
+            attributes = apply(session.still_to_do(changes, current), current.attributes)
+            self._policy.caps.check(attributes, current.attributes)
+            payload = current.following(attributes, write_id, header.seen_at - base.seen_at)
+            if header.digest != base.digest:
+                payload = payload.rotated(base.digest, header.seen_at, header.former_until)
+            outcome = await self._write(session, handle, base, header, payload, along=None if session.strict else along)
             if outcome is False:
                 raise SessionRevoked(f"session {handle} has ended; nothing was written")
             if outcome is True:
                 if not session.ended:
                     self.settle(session, _holder(header, ticket, session), header, payload)
+                    await self.finish(session, along)
                 return
             base, current = outcome
             only_rotates = not changes and not session.settings_changed
             if current.has_write(write_id) or (only_rotates and base.digest != loaded.digest):
                 # an earlier try of ours got through, and its reply did not; or another request has rotated it
                 self.settle(session, _holder(base, ticket, session), base, current)
+                await self.finish(session, along)
                 return
             if session.strict:
                 session.check_conflicts(current.attributes)
-            await self._store.transport.pause(secrets.randbelow(1 + min(attempt, _LONGEST_PAUSE)) / 1000)
+            await self._pause(attempt)
         raise StoreUnavailable(f"session {handle} is being written by too many others at once")
+
+    async def touch(self, session: Session, along: Along | None = None) -> bool:
+        """Extend the idle deadline unless this process did so lately; give whether the session is still there."""
+        handle, header = session.handle, session.header
+        if handle is None or header is None:
+            return False
+        now = await self._store.now()
+        # abs: the server's clock may be set back, or its successor's lag; a use in the future is none to rely on
+        if abs(now - self.last_use(handle, 0)) < header.idle_timeout // 10:
+            return True
+        if not await self._store.extend(handle, header, now, along):
+            return False
+        self.note_use(handle, now)
+        session.seen(now)
+        return True
+
+    async def keep(self, session: Session) -> None:
+        """Extend what was used of a session whose own record did not change, and write what else it has changed."""
+        along = self._store.companions.staying(session, await self._store.now())
+        if session.identifier is not None:
+            await self.touch(session, along)
+        await self.finish(session, along)
+
+    async def finish(self, session: Session, along: Along) -> None:
+        """Send what is left to send along with a session: nothing, unless another request wrote it meanwhile."""
+        handle, header = session.handle, session.header
+        along.arrived()
+        for attempt in range(_ATTEMPTS):
+            if along.is_done or handle is None or header is None:
+                return
+            if header.absolute_deadline <= await self._store.now():
+                break
+            if attempt:
+                await self._pause(attempt)
+            await self._store.send(along, handle, header)
+            along.check()
+        else:
+            raise StoreUnavailable(f"session {handle} is being written by too many others at once")
+        if session.is_changed:
+            raise SessionRevoked(f"session {handle} has ended; not everything was written")
+
+    async def _pause(self, attempt: int) -> None:
+        await self._store.transport.pause(secrets.randbelow(1 + min(attempt, _LONGEST_PAUSE)) / 1000)
 
     @staticmethod
     def _next_ticket(session: Session) -> Ticket | None:
@@ -91,39 +150,62 @@ class Writer:
         return None
 
     async def _write(
-        self, session: Session, handle: Handle, base: Header, header: Header, payload: Payload
+        self,
+        session: Session,
+        handle: Handle,
+        base: Header,
+        header: Header,
+        payload: Payload,
+        *,
+        along: Along | None,
     ) -> Opened | bool:
         """Replace the record, or end a session that is left with nothing; reply as `Store.replace` does."""
         if header.ttl(header.seen_at) <= 0:
             return False
-        if payload.attributes or payload.subject is not None:
-            moved = session.settings_changed and payload.subject is not None
-            place = await self._store.place_of(handle, payload.subject) if moved and payload.subject else None
-            return await self._store.replace(handle, base.revision, header, payload, place)
-        ended, found = await self._store.remove(handle, None, revision=base.revision)
+        holds = payload.attributes or payload.subject is not None or not session.parts.is_empty
+        if holds or session.token_given or not session.delta():
+            rotates = header.digest != base.digest
+            if payload.subject is None or not (rotates or session.settings_changed):
+                change = Change(rotates=rotates)
+                return await self._store.replace(handle, base.revision, header, payload, change, along=along)
+            place = await self._store.place_of(handle, payload.subject)
+            change = Change(place, place if session.settings_changed else None, rotates)
+            return await self._store.replace(handle, base.revision, header, payload, change, along=along)
+        ended, found = await self._store.remove(
+            handle, None, revision=base.revision, event=EventType.REVOKED, cause=_EMPTIED
+        )
         if ended:
             session.now_ended()
         return ended or (found is not None and self._store.open(handle, found))
 
-    async def end(self, handle: Handle, owner: str | None, *, only_if_listed: bool = False) -> bytes | None:
+    async def end(
+        self,
+        handle: Handle,
+        owner: str | None,
+        *,
+        only_if_listed: bool = False,
+        event: EventType | None = EventType.REVOKED,
+        cause: Cause = NO_CAUSE,
+    ) -> bytes | None:
         """End a session; give its last record, unopened, or None if there was none to end."""
         place = None if owner is None else await self._store.place_of(handle, owner)
         if only_if_listed and place is None:
             return None
-        ended, record = await self._store.remove(handle, place, only_if_listed=only_if_listed)
+        ended, record = await self._store.remove(handle, place, only_if_listed=only_if_listed, event=event, cause=cause)
         self._used.pop(handle, None)
         if not ended:
             return None
-        log.info("session_revoked", extra={"handle": str(handle)})
+        if event is not None:
+            log.info("session_%s", event.value, extra={"handle": str(handle), "by": cause.by, "why": cause.why})
         return record
 
-    async def take(self, session: Session, *, keep: bool) -> None:
+    async def take(self, session: Session, cause: Cause, *, keep: bool) -> None:
         """End the stored session; *session* goes on as a new one with this request's changes.
 
         keep: also with what it held. Raises SessionRevoked when the session has ended meanwhile.
         """
         handle, changes = session.handle, session.delta()
-        record = None if handle is None else await self.end(handle, session.subject)
+        record = None if handle is None else await self.end(handle, session.subject, cause=cause)
         if handle is None or record is None:
             raise SessionRevoked(f"session {handle} has ended; nothing was written")
         held = self._store.open(handle, record)[1].attributes if keep else {}

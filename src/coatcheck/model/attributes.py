@@ -7,6 +7,7 @@ each attribute that was read is compared at the end.
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
+from coatcheck.model.caps import Caps
 from coatcheck.model.codec import decode, encode, is_immutable
 from coatcheck.model.delta import Delete, Increment, Operation, Set, difference
 from coatcheck.model.errors import SessionConflict
@@ -19,11 +20,12 @@ class Attributes(MutableMapping[str, Any]):
     accessed: whether the application has looked at them or changed them.
     """
 
-    __slots__ = ("_baseline", "_cleared", "_current", "_operations", "_values", "accessed", "stored")
+    __slots__ = ("_baseline", "_caps", "_cleared", "_current", "_operations", "_values", "accessed", "stored")
 
-    def __init__(self, stored: Mapping[str, bytes]) -> None:
-        """Present *stored*."""
+    def __init__(self, stored: Mapping[str, bytes], caps: Caps | None = None) -> None:
+        """Present *stored*. caps: what an assignment may not go beyond."""
         self.stored = stored
+        self._caps = caps
         self.accessed = False
         self._current: Mapping[str, bytes] = stored  # with the changes made here, but for nested ones
         self._operations: dict[str, list[Operation]] = {}
@@ -135,6 +137,10 @@ class Attributes(MutableMapping[str, Any]):
         """Say whether attribute *name* was given another value, or removed, since the attributes were stored."""
         return self._current.get(name) != self.stored.get(name)
 
+    def has_changed(self, name: str) -> bool:
+        """Say whether attribute *name* was changed since the attributes were stored."""
+        return any(not operation.path or operation.path[0] == name for operation in self.delta())
+
     def check_conflicts(self, theirs: Mapping[str, bytes]) -> None:
         """Raise SessionConflict if *theirs* differs from what was loaded where this session has changes."""
         for operation in self.delta():
@@ -183,6 +189,10 @@ class Attributes(MutableMapping[str, Any]):
         if not name.isascii():
             encode(name, name)  # refuses here what is no valid Unicode
         same = self._current.get(name) == raw
+        if self._caps is not None and not same:
+            self._caps.check_value(name, raw)
+            if name not in self._current:
+                self._caps.check_count(len(self._current) + 1)
         self._own()[name] = raw
         self._forget(name)
         self._remember(name, value, raw)

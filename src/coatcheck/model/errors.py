@@ -5,6 +5,8 @@ SessionError
 ├─ SessionRevoked         a write met a session that has ended
 ├─ SessionConflict        strict mode: the same attribute changed meanwhile
 ├─ SessionLimitReached    the policy refuses another session for this subject
+├─ CsrfRefused            a request does not prove that a page of its session made it
+├─ AuthenticationRequired the subject must prove anew who it is: too long ago, or not strongly enough
 └─ StoreError
    ├─ StoreUnavailable    retry may help
    └─ RecordCorrupted     it will not
@@ -12,6 +14,8 @@ SessionError
 Absence is a value, not an error: loading an unknown or ended session gives ``None``.
 A value that a session cannot hold raises the built-in TypeError or ValueError where it is assigned.
 """
+
+from datetime import timedelta
 
 
 class SessionError(Exception):
@@ -32,6 +36,33 @@ class SessionConflict(SessionError):
 
 class SessionLimitReached(SessionError):
     """The subject has as many sessions as the policy allows. Nothing was written."""
+
+
+class CsrfRefused(SessionError):
+    """A request does not prove that a page of its session made it. Nothing was done."""
+
+
+class AuthenticationRequired(SessionError):
+    """What was asked for needs the user to authenticate anew: that was too long ago, or not strong enough.
+
+    within: how long ago it may be. assurance: how strong it must be (NIST SP 800-63B: 1, 2 or 3).
+    """
+
+    def __init__(self, within: timedelta, assurance: int = 1) -> None:
+        """Ask for an authentication *within* that time, at least as strong as *assurance*."""
+        super().__init__(f"the user must have authenticated within {within}, with assurance {assurance} or more")
+        self.within = within
+        self.assurance = assurance
+
+    @property
+    def challenge(self) -> str:
+        """The WWW-Authenticate header that asks for it (RFC 9470)."""
+        text = 'Bearer error="insufficient_user_authentication"'
+        text += ', error_description="Authenticate again"'
+        text += f', max_age="{self.within // timedelta(seconds=1)}"'
+        if self.assurance > 1:
+            text += f', acr_values="{" ".join(f"aal{level}" for level in range(self.assurance, 4))}"'
+        return text
 
 
 class StoreError(SessionError):

@@ -49,9 +49,18 @@ class Key:
         object.__setattr__(self, "key_id", expand(self.master, b"coatcheck key id 1")[:2])
         object.__setattr__(self, "_subject_key", expand(self.master, b"coatcheck subject 1"))
 
-    def record_key(self, prefix: str, handle: Handle) -> bytes:
+    @property
+    def fingerprint(self) -> str:
+        """What tells this key from others and is no secret: 16 hexadecimal digits, which begin with the key's id."""
+        return expand(self.master, b"coatcheck key id 1")[:8].hex()
+
+    def record_key(self, prefix: str, handle: Handle, compartment: str = "") -> bytes:
         """Derive the 32-byte AES key of one record: no two records, no two prefixes share one."""
-        return expand(self.master, b"coatcheck record 1" + binding(prefix, handle))
+        return expand(self.master, b"coatcheck record 1" + binding(prefix, handle, compartment))
+
+    def activity_key(self, prefix: str, handle: Handle) -> bytes:
+        """Derive the 32-byte AES key of the activity of one session."""
+        return expand(self.master, b"coatcheck activity 1" + binding(prefix, handle))
 
     def place(self, prefix: str, subject: str) -> Place:
         """Say where *subject* belongs. Without the key nobody can tell which subject a digest stands for."""
@@ -102,10 +111,10 @@ class Keyring:
         return f"Keyring({', '.join(key.key_id.hex() for key in self.keys)})"
 
 
-def binding(prefix: str, handle: Handle) -> bytes:
-    """Name one record unambiguously: length of the prefix, prefix, partition, handle."""
+def binding(prefix: str, handle: Handle, compartment: str = "") -> bytes:
+    """Name one record unambiguously: length of the prefix, prefix, partition, handle, a compartment's name."""
     name = prefix.encode()
-    return bytes((len(name),)) + name + bytes((handle.partition,)) + handle.value
+    return bytes((len(name),)) + name + bytes((handle.partition,)) + handle.value + compartment.encode()
 
 
 def expand(key: bytes, info: bytes) -> bytes:

@@ -1,13 +1,18 @@
 """How long sessions last, how many a subject may have, what is shown of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+from coatcheck.model.caps import Caps
+from coatcheck.model.compartment import check_compartments
 from coatcheck.model.errors import ConfigurationError
+from coatcheck.model.record import LARGEST_PAYLOAD
 
-_LONGEST = timedelta(days=3650)
+LONGEST = timedelta(days=3650)
 _SHORTEST = timedelta(milliseconds=1)
+_MOST_ACTIVITY = 10_000
 
 
 class AtLimit(Enum):
@@ -27,6 +32,12 @@ class SessionPolicy:
     absolute_timeout: a session ends this long after it was created or bound, used or not.
     rotation_grace: for this long after a rotation the former secret is still honoured, so that
         requests already on their way are not refused.
+    rotate_every: a web request that comes this long after the session last got a secret gives it a new one;
+        None for never.
+    rotating: names of attributes whose change gives the session a new secret ("roles"): the old one must not
+        carry the new rights.
+    carried: names of the attributes of an anonymous session that cross a sign-in, beside those that the request
+        that signs in sets itself; None for all.
     persistent: True lets the browser keep the cookie until the absolute deadline; False makes it
         forget the cookie when it closes.
     subject_attribute: the attribute that says who is signed in. A save that finds it changed binds
@@ -34,19 +45,40 @@ class SessionPolicy:
     limit: how many sessions a subject may have; None for any number.
     at_limit: what a sign-in beyond the limit does.
     listed: names of the attributes that ``list_for`` shows beside each session ("device", "address").
+    compartments: the named parts that a session has beside its attributes, each with the time it lives unused
+        (``{"cart": timedelta(minutes=10)}``); kept as a tuple of pairs. They are loaded with the session. To be carried
+        across a sign-in, a compartment's name must be among *carried*, unless that is None.
+    activity_kept: how many entries a session keeps of what was done in it, the latest.
+    max_bytes: how much the attributes may take, names and encoded values together and before compression. A session
+        travels whole with each request that uses it.
+    max_attributes: how many attributes there may be.
     """
 
     idle_timeout: timedelta = timedelta(minutes=30)
     absolute_timeout: timedelta = timedelta(hours=12)
     rotation_grace: timedelta = timedelta(seconds=10)
+    rotate_every: timedelta | None = None
+    rotating: tuple[str, ...] = ()
+    carried: tuple[str, ...] | None = None
     persistent: bool = True
     subject_attribute: str | None = None
     limit: int | None = None
     at_limit: AtLimit = AtLimit.EVICT_OLDEST
     listed: tuple[str, ...] = ()
+    compartments: Mapping[str, timedelta] | tuple[tuple[str, timedelta], ...] = ()
+    activity_kept: int = 200
+    max_bytes: int = 256 * 1024
+    max_attributes: int = 1000
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+        self._check_types()
+        check_timeouts(self.idle_timeout, self.absolute_timeout)
+        self._check_bounds()
+        object.__setattr__(self, "compartments", tuple(dict(self.compartments).items()))
+        check_compartments(self.declared_compartments, self.idle_timeout)
+
+    def _check_types(self) -> None:
         for name in ("idle_timeout", "absolute_timeout", "rotation_grace"):
             if not isinstance(getattr(self, name), timedelta):
                 raise ConfigurationError(f"{name} is a timedelta, not {getattr(self, name)!r}")
@@ -54,22 +86,42 @@ class SessionPolicy:
             raise ConfigurationError(f"limit is a whole number, or None for no limit, not {self.limit!r}")
         if not isinstance(self.subject_attribute, str | None):
             raise ConfigurationError(f"subject_attribute is the name of an attribute, not {self.subject_attribute!r}")
-        check_timeouts(self.idle_timeout, self.absolute_timeout)
+        if not isinstance(self.at_limit, AtLimit):
+            raise ConfigurationError(f"at_limit is a member of AtLimit, not {self.at_limit!r}")
+        for field, names in (("listed", self.listed), ("rotating", self.rotating), ("carried", self.carried or ())):
+            if not isinstance(names, tuple):
+                raise ConfigurationError(f"{field} is a tuple of attribute names, not {names!r}")
+
+    def _check_bounds(self) -> None:
         if not timedelta(0) <= self.rotation_grace <= timedelta(minutes=5):
             raise ConfigurationError("rotation_grace must lie between 0 and 5 minutes")
         if self.limit is not None and self.limit < 1:
             raise ConfigurationError("limit must be at least 1, or None for no limit")
-        if not isinstance(self.at_limit, AtLimit):
-            raise ConfigurationError(f"at_limit is a member of AtLimit, not {self.at_limit!r}")
-        if not isinstance(self.listed, tuple):
-            raise ConfigurationError(f"listed is a tuple of attribute names, not {self.listed!r}")
+        if self.rotate_every is not None and self.rotate_every <= self.rotation_grace:
+            raise ConfigurationError("rotate_every must be longer than rotation_grace")
+        if not 1 <= self.activity_kept <= _MOST_ACTIVITY:
+            raise ConfigurationError(f"activity_kept must lie between 1 and {_MOST_ACTIVITY}")
+        if not 1 <= self.max_bytes <= LARGEST_PAYLOAD:
+            raise ConfigurationError(f"max_bytes must lie between 1 and {LARGEST_PAYLOAD}")
+        if self.max_attributes < 1:
+            raise ConfigurationError("max_attributes must be at least 1")
+
+    @property
+    def declared_compartments(self) -> tuple[tuple[str, timedelta], ...]:
+        """The names of the compartments and how long each lives unused."""
+        return self.compartments if isinstance(self.compartments, tuple) else tuple(self.compartments.items())
+
+    @property
+    def caps(self) -> Caps:
+        """What a session may hold at most."""
+        return Caps(self.max_bytes, self.max_attributes)
 
 
 def check_timeouts(idle: timedelta, absolute: timedelta) -> None:
     """Raise ConfigurationError unless 1 ms <= idle <= absolute <= 3650 days."""
-    if not _SHORTEST <= idle <= absolute <= _LONGEST:
+    if not _SHORTEST <= idle <= absolute <= LONGEST:
         raise ConfigurationError(
-            f"need 1 ms <= idle_timeout <= absolute_timeout <= {_LONGEST.days} days, not {idle} and {absolute}"
+            f"need 1 ms <= idle_timeout <= absolute_timeout <= {LONGEST.days} days, not {idle} and {absolute}"
         )
 
 

@@ -9,8 +9,8 @@ durations are milliseconds (instants since 1970-01-01 UTC).
              64  SHA-256 of the former secret (32), and the end of its grace (6), if flag 2 is set
     then      nonce (12), AES-256-GCM ciphertext of the payload and its tag (16)
 
-The associated data is the header followed by the name of the record (prefix, partition, handle), so
-neither a changed header nor a record moved to another key or prefix opens.
+The associated data is the header followed by the name of the record (prefix, partition, handle, and a
+compartment's name), so neither a changed header nor a record moved to another key or prefix opens.
 """
 
 import struct
@@ -26,7 +26,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from coatcheck.model.errors import RecordCorrupted
-from coatcheck.model.keyring import Keyring, binding
+from coatcheck.model.keyring import Key, Keyring, binding
 from coatcheck.model.ticket import Handle
 
 RECORD_FORMAT: Final = 1
@@ -35,7 +35,20 @@ LARGEST_PAYLOAD: Final = 16 * 1024 * 1024
 
 WRITE_ID_BYTES: Final = 4
 _WRITES_KEPT: Final = 64
+_FORMERS_KEPT: Final = 16
+_FORMER_BYTES: Final = 14
+_FORMER_DIGEST_BYTES: Final = 8
 _WRITES_KEPT_FOR: Final = 60_000
+
+# The entries of the payload's system map, and what they are here. An entry of its type's empty value is left out.
+_SYSTEM: Final = (
+    ("sub", "subject", str),
+    ("ids", "writes", bytes),
+    ("rot", "rotated_at", int),
+    ("old", "formers", bytes),
+    ("auth", "signed_in_at", int),
+    ("aal", "assurance", int),
+)
 
 _COMPRESSED: Final = 1
 _ROTATED: Final = 2
@@ -81,18 +94,45 @@ class Payload:
     """The sealed part: who it belongs to, and the attributes, each still encoded.
 
     writes: the ids (4 bytes each, joined) of the last writes that must not be carried out twice.
+    rotated_at: when it last got a new secret (ms; 0: never). formers: of each of the last secrets that a rotation has
+        replaced 8 bytes of the digest and until when it is honoured (6 bytes, ms), joined.
+    signed_in_at: when its subject last proved who it is (ms; 0: never). assurance: how strongly (1-3).
     further: what a newer version has put beside these; a save keeps it.
     """
 
     subject: str | None = field(default=None, repr=False)
     attributes: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     writes: bytes = b""
+    rotated_at: int = 0
+    formers: bytes = field(default=b"", repr=False)
+    signed_in_at: int = 0
+    assurance: int = 0
     further: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def following(self, attributes: Mapping[str, bytes], write_id: bytes, elapsed: int) -> Self:
         """Make the payload of the next write, *elapsed* ms after this one, with *write_id* noted (b"": none)."""
         recent = self.writes if elapsed < _WRITES_KEPT_FOR else b""
         return replace(self, attributes=attributes, writes=(recent + write_id)[-_WRITES_KEPT * WRITE_ID_BYTES :])
+
+    def rotated(self, former_digest: bytes, now: int, honoured_until: int) -> Self:
+        """Make the payload of a rotation: it remembers the digest of the secret that is replaced."""
+        former = former_digest[:_FORMER_DIGEST_BYTES] + honoured_until.to_bytes(6)
+        formers = (self.formers + former)[-_FORMERS_KEPT * _FORMER_BYTES :]
+        return replace(self, rotated_at=now, formers=formers)
+
+    @property
+    def former_digests(self) -> list[bytes]:
+        """The first 8 bytes of the digests of the secrets that its last rotations have replaced."""
+        size = _FORMER_DIGEST_BYTES
+        return [self.formers[i : i + size] for i in range(0, len(self.formers), _FORMER_BYTES)]
+
+    def honoured_until(self, digest: bytes) -> int | None:
+        """Say how long the grace of the secret with this *digest* lasts (ms); None if it was not the session's own."""
+        for i in range(0, len(self.formers), _FORMER_BYTES):
+            former = self.formers[i : i + _FORMER_BYTES]
+            if former[:_FORMER_DIGEST_BYTES] == digest[:_FORMER_DIGEST_BYTES]:
+                return int.from_bytes(former[_FORMER_DIGEST_BYTES:])
+        return None
 
     def has_write(self, write_id: bytes) -> bool:
         """Say whether the write *write_id* (b"" for none) is among the last ones."""
@@ -108,13 +148,12 @@ class Records:
         self._keyring = keyring
         self._prefix = prefix
 
-    def seal(self, handle: Handle, header: Header, payload: Payload) -> bytes:
-        """Make the record of *handle*. Raises ValueError for a payload over 16 MiB."""
+    def seal(self, handle: Handle, header: Header, payload: Payload, compartment: str = "") -> bytes:
+        """Make the record of *handle*, or of one of its compartments. Raises ValueError for a payload over 16 MiB."""
         system = dict(payload.further)
-        if payload.subject is not None:
-            system["sub"] = payload.subject
-        if payload.writes:
-            system["ids"] = payload.writes
+        for entry, name, _ in _SYSTEM:
+            if value := getattr(payload, name):
+                system[entry] = value
         attributes = {name: msgspec.Raw(value) for name, value in payload.attributes.items()}
         body = _encoder.encode((system, attributes))
         if len(body) > LARGEST_PAYLOAD:
@@ -124,22 +163,36 @@ class Records:
             shorter = _zstd.compressor.compress(body)
             if len(shorter) < len(body):
                 body, flags = shorter, flags | _COMPRESSED
+        return self._encrypt(handle, header, flags, body, compartment)
+
+    def _encrypt(self, handle: Handle, header: Header, flags: int, body: bytes, compartment: str) -> bytes:
         key = self._keyring.keys[0]
         head = _pack(header, flags, key.key_id)
         nonce = urandom(_NONCE_BYTES)
-        cipher = AESGCM(key.record_key(self._prefix, handle))
-        return head + nonce + cipher.encrypt(nonce, body, head + binding(self._prefix, handle))
+        cipher = AESGCM(key.record_key(self._prefix, handle, compartment))
+        return head + nonce + cipher.encrypt(nonce, body, head + binding(self._prefix, handle, compartment))
 
     def has_key_of(self, record: bytes) -> bool:
         """Say whether the ring has the key that sealed *record*; True too for what is no record of this format."""
         is_record = len(record) >= _FIXED.size and record[0] == RECORD_FORMAT
         return not is_record or bool(self._keyring.with_id(record[2:4]))
 
-    def open(self, handle: Handle, record: bytes) -> tuple[Header, Payload]:
-        """Open the record of *handle*. Raises RecordCorrupted; the record itself is left alone."""
+    def open(self, handle: Handle, record: bytes, compartment: str = "") -> tuple[Header, Payload]:
+        """Open the record of *handle*, or of one of its compartments. Raises RecordCorrupted, and leaves it alone."""
+        header, flags, _, body = self._decrypt(handle, record, compartment)
+        return header, _read(body, compressed=bool(flags & _COMPRESSED))
+
+    def reseal(self, handle: Handle, record: bytes, compartment: str = "") -> bytes | None:
+        """Make the same record sealed with the first key; None if it is already. Raises RecordCorrupted."""
+        header, flags, key, body = self._decrypt(handle, record, compartment)
+        if key == self._keyring.keys[0]:
+            return None
+        return self._encrypt(handle, header, flags, body, compartment)
+
+    def _decrypt(self, handle: Handle, record: bytes, compartment: str) -> tuple[Header, int, Key, bytes]:
         header, flags, key_id, size = _unpack(record)
         head, nonce, sealed = record[:size], record[size : size + _NONCE_BYTES], record[size + _NONCE_BYTES :]
-        data = head + binding(self._prefix, handle)
+        data = head + binding(self._prefix, handle, compartment)
         keys = self._keyring.with_id(key_id)
         if not keys:
             raise RecordCorrupted(
@@ -148,11 +201,16 @@ class Records:
             )
         for key in keys:
             try:
-                body = AESGCM(key.record_key(self._prefix, handle)).decrypt(nonce, sealed, data)
+                body = AESGCM(key.record_key(self._prefix, handle, compartment)).decrypt(nonce, sealed, data)
             except InvalidTag:
                 continue
-            return header, _read(body, compressed=bool(flags & _COMPRESSED))
+            return header, flags, key, body
         raise RecordCorrupted(f"session {handle}: its record was altered, or belongs to another key, prefix or request")
+
+
+def fingerprint(record: bytes) -> bytes:
+    """Give the part of *record* that no other write shares: its header and nonce."""
+    return record[: _unpack(record)[3] + _NONCE_BYTES]
 
 
 def pack_revision(revision: int) -> bytes:
@@ -219,10 +277,11 @@ def _read(body: bytes, *, compressed: bool) -> Payload:
         system, attributes = _decoder.decode(body)
     except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError):
         raise RecordCorrupted(_NOT_UNDERSTOOD) from None
-    subject, writes = system.pop("sub", None), system.pop("ids", b"")
-    if not isinstance(subject, str | None) or not isinstance(writes, bytes):
+    known = {name: system.pop(entry) for entry, name, _ in _SYSTEM if entry in system}
+    if not all(isinstance(known[name], kind) for _, name, kind in _SYSTEM if name in known):
         raise RecordCorrupted(_NOT_UNDERSTOOD)
-    return Payload(subject, {name: bytes(value) for name, value in attributes.items()}, writes, system)
+    encoded = {name: bytes(value) for name, value in attributes.items()}
+    return Payload(attributes=encoded, further=system, **known)
 
 
 class _Zstd(threading.local):

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from coatcheck.model.activity import Recorded
 from coatcheck.model.attributes import Attributes
+from coatcheck.model.compartment import Compartment, Compartments, check_idle_timeout
 from coatcheck.model.delta import Operation, without_counts
 from coatcheck.model.policy import SessionPolicy, check_timeouts, milliseconds
 from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
@@ -58,15 +60,19 @@ class Session(Attributes):
 
     __slots__ = (
         "_attempts",
+        "_next_secret",
         "_rotation_wanted",
         "_seen_at",
         "_settings",
         "cookie_due",
         "ended",
         "header",
+        "parts",
         "payload",
+        "recorded",
         "strict",
         "ticket",
+        "token_given",
     )
 
     def __init__(
@@ -77,19 +83,24 @@ class Session(Attributes):
         header: Header | None = None,
         payload: Payload | None = None,
         seen_at: int = 0,
+        parts: Compartments | None = None,
     ) -> None:
         """Make a new session under *policy*, or present a stored one. For the engine; apps get theirs from it."""
         self.payload = payload or Payload()
-        super().__init__(self.payload.attributes)
+        super().__init__(self.payload.attributes, policy.caps)
         self.ticket = ticket
         self.header = header
         self.strict = False
         self.ended = False
         self.cookie_due = False
+        self.token_given = False
+        self._next_secret: bytes | None = None
         self._settings = _settings(header or policy)
         self._rotation_wanted = False
         self._attempts: list[tuple[list[Operation], bytes]] = []
         self._seen_at = seen_at
+        self.parts = parts or Compartments(policy)
+        self.recorded = Recorded()
 
     # What is known of it. To ask whose it is, or how old, is an access: the response depends on the session.
 
@@ -129,7 +140,7 @@ class Session(Attributes):
     @property
     def is_changed(self) -> bool:
         """Whether a save has something to write."""
-        return self._rotation_wanted or self.settings_changed or bool(self.delta())
+        return self.record_changed or self.parts.is_changed or bool(self.recorded)
 
     @property
     def is_superseded(self) -> bool:
@@ -171,7 +182,40 @@ class Session(Attributes):
         """Whether the browser keeps the cookie when it closes."""
         return self._settings[2]
 
+    @property
+    def auth_time(self) -> datetime | None:
+        """When its subject last proved who it is (aware, UTC); None while it is anonymous."""
+        return instant(self.payload.signed_in_at) if self.payload.signed_in_at else None
+
+    @property
+    def assurance(self) -> int:
+        """How strongly its subject proved that (NIST SP 800-63B: 1, 2 or 3); 0 while it is anonymous."""
+        return self.payload.assurance
+
+    def compartment(self, name: str, *, idle_timeout: timedelta | None = None) -> Compartment:
+        """Give a part of the session that the policy declares: a mapping with an idle timeout of its own.
+
+        idle_timeout: how long this one lives unused, instead of what the policy says; it is kept with what is in it.
+        Raises ConfigurationError for a name that is not declared and for a timeout longer than the session's,
+        RecordCorrupted.
+        """
+        self.accessed = True
+        part = self.parts[name]
+        if idle_timeout is not None:
+            check_idle_timeout(name, idle_timeout, self.idle_timeout)
+            part.idle = milliseconds(idle_timeout)
+        return part
+
     # What can be asked of it; `save` carries it out
+
+    def record(self, name: str, **fields: Any) -> None:
+        """Note what was done, to be kept in order with the store's time; see `Operations.activity`.
+
+        name: 1 to 200 characters ("view_product:123"). fields: values as attributes hold them. Raises TypeError or
+        ValueError for what cannot be kept; an entry takes at most 8 KiB.
+        """
+        self.accessed = True
+        self.recorded.add(name, fields)
 
     def set_timeouts(
         self,
@@ -195,7 +239,7 @@ class Session(Attributes):
     def rotate(self) -> None:
         """Ask for a new secret: the identifier changes, the handle and the attributes stay."""
         self.accessed = True
-        self._rotation_wanted = self.header is not None
+        self.want_rotation()
 
     def revoke(self) -> None:
         """Ask for the end of the session: the save deletes it, and the response its cookie."""
@@ -213,6 +257,11 @@ class Session(Attributes):
     # For the engine
 
     @property
+    def record_changed(self) -> bool:
+        """Whether a save must write the session's own record."""
+        return self._rotation_wanted or self.settings_changed or bool(self.delta())
+
+    @property
     def settings_changed(self) -> bool:
         """Whether `set_timeouts` has changed what is stored."""
         return self.header is not None and self._settings != _settings(self.header)
@@ -224,8 +273,10 @@ class Session(Attributes):
 
     @property
     def is_empty(self) -> bool:
-        """Whether it holds nothing: such a session is not worth a record."""
-        return not self._current and self.payload.subject is None
+        """Whether it holds nothing, and no page has a token of it: such a session is not worth a record."""
+        if not self.parts.is_empty or self.recorded:
+            return False
+        return not self._current and self.payload.subject is None and not self.token_given
 
     def new_header(self, now: int, digest: bytes) -> Header:
         """Make the header of a first record, created *now*."""
@@ -260,6 +311,27 @@ class Session(Attributes):
             persistent=bool(persistent),
         )
 
+    def want_rotation(self) -> None:
+        """Have the next save give it a new secret, without counting that as the application's access."""
+        self._rotation_wanted = self.header is not None
+
+    def next_ticket(self, handle: Handle) -> Ticket:
+        """Make the ticket of its next record, with the secret that tokens were made for already, if any were."""
+        return Ticket.new(handle) if self._next_secret is None else Ticket(handle, self._next_secret)
+
+    def token_digest(self, *, moves: bool) -> bytes:
+        """Give the digest of the secret that a token of it is made for, and count the token as given out.
+
+        moves: a save will make another record of it. The secret of that is chosen now, so that the page that carries
+        the token fits the cookie that comes with it.
+        """
+        self.accessed = self.token_given = True
+        if self.header is not None and not moves:
+            return self.header.digest
+        ticket = self.next_ticket(Handle.new())
+        self._next_secret = ticket.secret
+        return ticket.digest
+
     def write_id_for(self, changes: list[Operation]) -> bytes:
         """Give the id of the write of *changes*: the same one when a save is tried again after a lost reply."""
         if not self._attempts or self._attempts[-1][0] != changes:
@@ -283,6 +355,7 @@ class Session(Attributes):
         self.ticket, self.header, self.payload = ticket, header, payload
         self._settings = _settings(header)
         self._rotation_wanted, self._seen_at, self._attempts = False, header.seen_at, []
+        self._next_secret = None
         self.now_stored_as(payload.attributes)
 
     def now_new(self, policy: SessionPolicy, attributes: Mapping[str, bytes]) -> None:

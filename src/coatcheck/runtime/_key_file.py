@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coatcheck.model.errors import ConfigurationError
 from coatcheck.model.keyring import Keyring, new_key
+from coatcheck.runtime.key_files import check_private
 
 
 def read_keys(path: Path) -> str:
@@ -19,10 +20,7 @@ def read_keys(path: Path) -> str:
     if not path.exists():
         _make(path)
     found = path.stat()
-    if found.st_mode & 0o077 or found.st_uid != os.geteuid():
-        raise ConfigurationError(
-            f"other users may read the sealing key in {path}: replace it if they did, else chmod 600 {path}"
-        )
+    check_private(path, found)
     content = path.read_bytes() if stat.S_ISREG(found.st_mode) else b""
     keys = ",".join(content.decode("ascii", errors="replace").replace(",", " ").split())
     try:

@@ -19,9 +19,12 @@ from redis.connection import parse_url
 from coatcheck.model.errors import ConfigurationError
 from coatcheck.model.keyring import Keyring
 from coatcheck.runtime.embedded import Embedded
+from coatcheck.runtime.key_files import read_key_file
 
-Keys = Keyring | str | Iterable[str] | None
+Keys = Keyring | Path | str | Iterable[str] | None
+"""A path is that of a key file (`coatcheck.runtime.key_files`)."""
 
+_ARGUMENT: Final = "argument"
 _TWINS: Final = {"valkey": "redis", "valkeys": "rediss"}
 _SCHEMES: Final = ("redis", "rediss", "unix", *_TWINS, "embedded")
 _KINDS: Final = ", ".join(f"{name}://" for name in _SCHEMES)
@@ -72,14 +75,25 @@ class Address:
             self._embedded.leave()
 
     def keyring(self, keys: Keys) -> Keyring:
-        """Make the keyring from *keys*, COATCHECK_KEYS or the embedded store's own file. Raises ConfigurationError."""
+        """Make the keyring: see `keyring_and_source`. Raises ConfigurationError."""
+        return self.keyring_and_source(keys)[0]
+
+    def keyring_and_source(self, keys: Keys = None) -> tuple[Keyring, str]:
+        """Make the keyring from *keys*, the environment or the embedded store's own file; say from which.
+
+        Raises ConfigurationError.
+        """
         if isinstance(keys, Keyring):
-            return keys
-        text = keys or os.environ.get("COATCHECK_KEYS")
-        if text:
-            return Keyring.parse(text)
+            return keys, _ARGUMENT
+        if isinstance(keys, Path):
+            return read_key_file(keys), f"{_ARGUMENT}, file {keys}"
+        if keys:
+            return Keyring.parse(keys), _ARGUMENT
+        found = environment_keyring()
+        if found is not None:
+            return found
         if self._embedded is not None:
-            return Keyring.parse(self._embedded.keys())
+            return Keyring.parse(self._embedded.keys()), f"file {self._embedded.folder / 'keys'}"
         raise ConfigurationError(
             "sessions are stored sealed, and there is no key to seal them with: set COATCHECK_KEYS, or pass keys=... "
             "Make a key with: python -c 'import coatcheck; print(coatcheck.new_key())'"
@@ -99,6 +113,19 @@ def _is_readable(url: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def environment_keyring() -> tuple[Keyring, str] | None:
+    """Make the keyring that COATCHECK_KEYS or the file COATCHECK_KEYS_FILE gives, and say which; None without both.
+
+    Raises ConfigurationError, also when both are set.
+    """
+    text, file = os.environ.get("COATCHECK_KEYS"), os.environ.get("COATCHECK_KEYS_FILE")
+    if text and file:
+        raise ConfigurationError("COATCHECK_KEYS and COATCHECK_KEYS_FILE are both set: unset one of them")
+    if text:
+        return Keyring.parse(text), "environment COATCHECK_KEYS"
+    return (read_key_file(Path(file)), f"environment COATCHECK_KEYS_FILE, file {file}") if file else None
 
 
 def prefix_or_default(prefix: str | None) -> str:

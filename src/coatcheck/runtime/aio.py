@@ -1,11 +1,18 @@
 """AsyncSessions: the operations over asyncio."""
 
-from typing import Any, Self
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, Final, Self
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.operations import Operations
+from coatcheck.model.events import EventType
 from coatcheck.model.policy import SessionPolicy
+from coatcheck.runtime import listener
 from coatcheck.runtime.address import Address, Keys, prefix_or_default
+from coatcheck.runtime.channel import AsyncChannel
 from coatcheck.runtime.transport import AsyncTransport
 
 
@@ -30,15 +37,51 @@ class AsyncSessions(Operations):
     ) -> None:
         """Use the store at *url* (COATCHECK_URL; ``embedded://``), sealing with *keys* (COATCHECK_KEYS).
 
+        keys: also a `Path`, of a file with one key a line (COATCHECK_KEYS_FILE); it is read now, and not again.
         prefix: what key names begin with (COATCHECK_PREFIX; "cc"). clock: for tests, which move it.
         options: redis-py's. Raises ConfigurationError.
         """
         address = Address(url)
         transport = AsyncTransport(address, options)
         keyring = address.keyring(keys)
-        super().__init__(transport, keyring=keyring, policy=policy, prefix=prefix_or_default(prefix), clock=clock)
+        prefix = prefix_or_default(prefix)
+        super().__init__(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)
+        self.open_channel: Final = partial(AsyncChannel, address, options, prefix)
+        self._subscribers = listener.Subscribers(may_await=True)
         self._close_transport = transport.aclose
         self._leave = address.leave
+
+    def on(self, *types: EventType) -> Callable[[listener.C], listener.C]:
+        """Decorate a function to be called with each Event of *types* (none given: of any) while this listens.
+
+        One event at a time, in order; coroutine functions are awaited. What they raise is logged.
+        """
+        return self._subscribers.add(types)
+
+    async def listen(self) -> None:
+        """Tell the functions registered with `on` what happens to sessions, in any process, until cancelled.
+
+        Connects again when the connection is lost, and never raises. An event is told at most once: what happened
+        while there was no connection is not told. `read_events` misses nothing.
+        """
+        await listener.listen(self.open_channel(), self._subscribers.tell)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Listen in the background for as long as the block runs: ``async with sessions.listening():``.
+
+        The block begins when the connection is there, or when the first attempt to connect has failed.
+        """
+        tried = asyncio.Event()
+        work = listener.listen(self.open_channel(), self._subscribers.tell, tried=lambda _: tried.set())
+        task = asyncio.create_task(work)
+        try:
+            await tried.wait()
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     async def close(self) -> None:
         """Close the connections of the running loop, and leave the embedded server."""

@@ -1,14 +1,24 @@
 """Sessions: the same operations without an event loop, each a line over the same code."""
 
-from collections.abc import Coroutine, Mapping
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from threading import Event as Flag
+from threading import Thread
+from typing import Any, Final, Self, TypeVar
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.operations import ANYONE, Anyone, Operations
+from coatcheck.engine.resealing import Resealed
+from coatcheck.model.activity import Activity
+from coatcheck.model.events import Event, EventType
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
+from coatcheck.runtime import listener
 from coatcheck.runtime.address import Address, Keys, prefix_or_default
+from coatcheck.runtime.channel import BlockingChannel
 from coatcheck.runtime.transport import BlockingTransport
 
 T = TypeVar("T")
@@ -48,13 +58,17 @@ class Sessions:
     ) -> None:
         """Use the store at *url* (COATCHECK_URL; ``embedded://``), sealing with *keys* (COATCHECK_KEYS).
 
+        keys: also a `Path`, of a file with one key a line (COATCHECK_KEYS_FILE); it is read now, and not again.
         prefix: what key names begin with (COATCHECK_PREFIX; "cc"). clock: for tests, which move it.
         options: redis-py's. Raises ConfigurationError.
         """
         address = Address(url)
         transport = BlockingTransport(address, options)
         keyring = address.keyring(keys)
-        self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix_or_default(prefix), clock=clock)
+        prefix = prefix_or_default(prefix)
+        self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)
+        self._open_channel: Final = partial(BlockingChannel, address, options, prefix)
+        self._subscribers = listener.Subscribers(may_await=False)
         self._close_transport = transport.close
         self._leave = address.leave
 
@@ -91,33 +105,135 @@ class Sessions:
         """See `Operations.rotate`."""
         return run(self.core.rotate(session))
 
-    def revoke(self, session: Session | Handle | str, *, subject: str | Anyone | None = ANYONE) -> bool:
+    def revoke(
+        self,
+        session: Session | Handle | str,
+        *,
+        subject: str | Anyone | None = ANYONE,
+        by: str = "",
+        why: str = "",
+    ) -> bool:
         """See `Operations.revoke`."""
-        return run(self.core.revoke(session, subject=subject))
+        return run(self.core.revoke(session, subject=subject, by=by, why=why))
 
     def sweep(self) -> int:
         """See `Operations.sweep`."""
         return run(self.core.sweep())
 
+    def reseal(self, *, batch: int = 500) -> Resealed:
+        """See `Operations.reseal`."""
+        return run(self.core.reseal(batch=batch))
+
     def remaining(self, session: Session) -> int:
         """See `Operations.remaining`."""
         return self.core.remaining(session)
 
-    def bind(self, session: Session, subject: str) -> None:
+    def time_left(self, sessions: Iterable[Session]) -> list[timedelta]:
+        """See `Operations.time_left`."""
+        return run(self.core.time_left(sessions))
+
+    def is_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> bool:
+        """See `Operations.is_fresh`."""
+        return self.core.is_fresh(session, within, assurance)
+
+    def require_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> None:
+        """See `Operations.require_fresh`."""
+        self.core.require_fresh(session, within, assurance)
+
+    def bind(self, session: Session, subject: str, *, assurance: int = 1) -> None:
         """See `Operations.bind`."""
-        return run(self.core.bind(session, subject))
+        return run(self.core.bind(session, subject, assurance=assurance))
 
     def unbind(self, session: Session) -> None:
         """See `Operations.unbind`."""
         return run(self.core.unbind(session))
 
-    def revoke_all(self, subject: str, *, keep: Handle | str | None = None) -> int:
+    def revoke_all(self, subject: str, *, keep: Handle | str | None = None, by: str = "", why: str = "") -> int:
         """See `Operations.revoke_all`."""
-        return run(self.core.revoke_all(subject, keep=keep))
+        return run(self.core.revoke_all(subject, keep=keep, by=by, why=why))
+
+    def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
+        """See `Operations.revoke_everyone`."""
+        return run(self.core.revoke_everyone(by=by, why=why))
 
     def list_for(self, subject: str) -> list[SessionInfo]:
         """See `Operations.list_for`."""
         return run(self.core.list_for(subject))
+
+    def activity(
+        self,
+        session: Session | Handle | str,
+        *,
+        newest_first: bool = True,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> list[Activity]:
+        """See `Operations.activity`."""
+        return run(self.core.activity(session, newest_first=newest_first, since=since, until=until, limit=limit))
+
+    def is_rotation_due(self, session: Session) -> bool:
+        """See `Operations.is_rotation_due`."""
+        return self.core.is_rotation_due(session)
+
+    def csrf_token(self, session: Session) -> str:
+        """See `Operations.csrf_token`."""
+        return self.core.csrf_token(session)
+
+    def is_csrf_token(self, session: Session, token: str, *, is_own: bool = False) -> bool:
+        """See `Operations.is_csrf_token`."""
+        return self.core.is_csrf_token(session, token, is_own=is_own)
+
+    def subject_digests(self, subject: str) -> frozenset[str]:
+        """See `Operations.subject_digests`."""
+        return self.core.subject_digests(subject)
+
+    def read_events(
+        self, group: str, consumer: str, *, at_most: int = 100, claim_after: timedelta = timedelta(minutes=1)
+    ) -> list[Event]:
+        """See `Operations.read_events`."""
+        return run(self.core.read_events(group, consumer, at_most=at_most, claim_after=claim_after))
+
+    def acknowledge_events(self, group: str, events: Iterable[Event]) -> int:
+        """See `Operations.acknowledge_events`."""
+        return run(self.core.acknowledge_events(group, events))
+
+    def on(self, *types: EventType) -> Callable[[listener.C], listener.C]:
+        """Decorate a function to be called with each Event of *types* (none given: of any) while this listens.
+
+        One event at a time, in order, in the thread that listens. What they raise is logged.
+        """
+        return self._subscribers.add(types)
+
+    def listen(self) -> None:
+        """Tell the functions registered with `on` what happens to sessions, in any process, for ever.
+
+        Connects again when the connection is lost, and never raises. An event is told at most once: what happened
+        while there was no connection is not told. `read_events` misses nothing.
+        """
+        return run(listener.listen(self._open_channel(), self._subscribers.tell))
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen in a thread of its own for as long as the block runs: ``with sessions.listening():``.
+
+        The block begins when the connection is there, or when the first attempt to connect has failed.
+        """
+        tried, ended = Flag(), Flag()
+        work = listener.listen(
+            self._open_channel(),
+            self._subscribers.tell,
+            tried=lambda _: tried.set(),
+            is_wanted=lambda: not ended.is_set(),
+        )
+        thread = Thread(target=run, args=(work,), name="coatcheck-listener", daemon=True)
+        thread.start()
+        try:
+            tried.wait()
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def close(self) -> None:
         """Close every connection, and leave the embedded server."""

@@ -35,7 +35,8 @@ from coatcheck.runtime.address import Address
 Pool = TypeVar("Pool", redis.BlockingConnectionPool, redis.asyncio.BlockingConnectionPool)
 
 _RETRIES: Final = 2
-_DEFAULTS: Final[dict[str, Any]] = {
+_DENIED_IN_SCRIPT: Final = ("ACL failure in script", "The user executing the script can't")  # Valkey; Redis 7.0
+DEFAULTS: Final[dict[str, Any]] = {  # redis-py's options, unless the application says otherwise
     "socket_timeout": 2.0,
     "socket_connect_timeout": 2.0,
     "max_connections": 64,
@@ -54,7 +55,7 @@ class BlockingTransport:
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         """Reach *address*, with redis-py's *options*. Nothing is sent yet."""
         self.address = address
-        self._options = {**_DEFAULTS, "retry": Retry(_backoff(), _RETRIES), "redis_connect_func": _greet, **options}
+        self._options = {**DEFAULTS, "retry": Retry(_backoff(), _RETRIES), "redis_connect_func": _greet, **options}
         self._client: redis.Redis | None = None
 
     async def call(self, *commands: Command) -> list[Any]:
@@ -64,15 +65,15 @@ class BlockingTransport:
             return self._carry(client, commands)
         except LostConnection as error:
             if _is_refusal(error) or self.address.revive() is None:
-                raise _translated(error, self.address) from error
+                raise translated(error, self.address) from error
         except (RedisError, OSError) as error:
-            raise _translated(error, self.address) from error
+            raise translated(error, self.address) from error
         try:
             if self._client is client:  # else another thread has dropped it; the last that uses it closes it
                 self._client = None
             return self._carry(self._connected(), commands)
         except (RedisError, OSError) as error:
-            raise _translated(error, self.address) from error
+            raise translated(error, self.address) from error
 
     async def pause(self, seconds: float) -> None:
         """Wait, blocking the thread."""
@@ -121,7 +122,7 @@ class AsyncTransport:
     def __init__(self, address: Address, options: dict[str, Any]) -> None:
         """Reach *address*, with redis-py's *options*. Nothing is sent yet."""
         self.address = address
-        self._options = {**_DEFAULTS, "retry": AsyncRetry(_backoff(), _RETRIES), **options}
+        self._options = {**DEFAULTS, "retry": AsyncRetry(_backoff(), _RETRIES), **options}
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
 
     async def call(self, *commands: Command) -> list[Any]:
@@ -130,16 +131,16 @@ class AsyncTransport:
             return await self._carry(commands)
         except LostConnection as error:
             if _is_refusal(error):
-                raise _translated(error, self.address) from error
+                raise translated(error, self.address) from error
             if await asyncio.to_thread(self.address.revive) is None:
-                raise _translated(error, self.address) from error
+                raise translated(error, self.address) from error
         except (RedisError, OSError) as error:
-            raise _translated(error, self.address) from error
+            raise translated(error, self.address) from error
         try:
             await self.aclose()
             return await self._carry(commands)
         except (RedisError, OSError) as error:
-            raise _translated(error, self.address) from error
+            raise translated(error, self.address) from error
 
     async def pause(self, seconds: float) -> None:
         """Wait, letting other tasks run."""
@@ -255,10 +256,16 @@ def _is_refusal(error: Exception) -> bool:
     return any(isinstance(reason, AuthenticationError | AuthorizationError) for reason in (error, error.__cause__))
 
 
-def _translated(error: Exception, address: Address) -> SessionError:
+def _is_denial(error: Exception) -> bool:
+    """Say whether the user lacks a permission; servers word it otherwise where it was a script's command."""
+    return isinstance(error, NoPermissionError) or str(error).startswith(_DENIED_IN_SCRIPT)
+
+
+def translated(error: Exception, address: Address) -> SessionError:
+    """Say in our words what *error* of redis-py means."""
     if _is_refusal(error):
         return ConfigurationError(f"{address} refuses the user or the password: {error}")
-    if isinstance(error, NoPermissionError):
+    if _is_denial(error):
         return ConfigurationError(f"{address} does not let this user do what sessions need: {error}")
     if isinstance(error, LostConnection | NoAnswer | OSError):
         return StoreUnavailable(f"{address} cannot be reached: {error}")

@@ -5,7 +5,7 @@
 from aiohttp import web
 
 from coatcheck import AsyncSessions
-from coatcheck.aiohttp import session_of, setup
+from coatcheck.aiohttp import require_fresh, session_of, setup
 from tests.frameworks.apps.common import COOKIE, HTTPS, METHODS, POLICY, TYPES, a_wait_at, shown
 
 sessions = AsyncSessions(policy=POLICY)
@@ -88,6 +88,35 @@ async def logout(request):
 @routes.post("/rotate")
 async def rotate(request):
     (await session_of(request)).rotate()
+    return web.json_response({"ok": True})
+
+
+@routes.get("/fresh")
+@require_fresh(5)
+async def fresh(request):
+    return web.json_response({"ok": True})
+
+
+@routes.get("/this-moment")
+@require_fresh(0)
+async def this_moment(request):
+    return web.json_response({"ok": True})
+
+
+@routes.view("/strong")
+class Strong(web.View):
+    """The same in a class."""
+
+    @require_fresh(5, assurance=2)
+    async def get(self):
+        """Answer."""
+        return web.json_response({"ok": True})
+
+
+@routes.post("/step-up")
+async def step_up(request):
+    session = await session_of(request)
+    await sessions.bind(session, session["user_id"], assurance=2)
     return web.json_response({"ok": True})
 
 

@@ -6,7 +6,7 @@ from django.http import JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from coatcheck.django import async_sessions
+from coatcheck.django import async_sessions, require_fresh
 from tests.frameworks.apps.common import METHODS, TYPES, a_wait_at, shown
 
 
@@ -70,6 +70,27 @@ async def rotate(request):
     return JsonResponse({"ok": True})
 
 
+@require_fresh(5)
+async def fresh(request):
+    return JsonResponse({"ok": True})
+
+
+@require_fresh(0)
+async def this_moment(request):
+    return JsonResponse({"ok": True})
+
+
+@require_fresh(5, assurance=2)
+async def strong(request):
+    return JsonResponse({"ok": True})
+
+
+async def step_up(request):
+    session = await request.session.asession()
+    await async_sessions().bind(session, session["user_id"], assurance=2)
+    return JsonResponse({"ok": True})
+
+
 async def revoke_all(request):
     return JsonResponse({"ended": await async_sessions().revoke_all(await request.session.aget("user_id"))})
 
@@ -120,6 +141,10 @@ urlpatterns = [
     path("login", csrf_exempt(login)),
     path("logout", csrf_exempt(logout)),
     path("rotate", csrf_exempt(rotate)),
+    path("fresh", fresh),
+    path("this-moment", this_moment),
+    path("strong", strong),
+    path("step-up", csrf_exempt(step_up)),
     path("revoke-all", csrf_exempt(revoke_all)),
     path("devices", devices),
     path("slow-set", csrf_exempt(slow_set)),

@@ -6,7 +6,7 @@ from django.http import JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from coatcheck.django import sessions
+from coatcheck.django import require_fresh, sessions
 from tests.frameworks.apps.common import METHODS, TYPES, shown, wait_at
 
 
@@ -71,6 +71,26 @@ def rotate(request):
     return JsonResponse({"ok": True})
 
 
+@require_fresh(5)
+def fresh(request):
+    return JsonResponse({"ok": True})
+
+
+@require_fresh(0)
+def this_moment(request):
+    return JsonResponse({"ok": True})
+
+
+@require_fresh(5, assurance=2)
+def strong(request):
+    return JsonResponse({"ok": True})
+
+
+def step_up(request):
+    sessions().bind(request.session.session, request.session["user_id"], assurance=2)
+    return JsonResponse({"ok": True})
+
+
 def revoke_all(request):
     return JsonResponse({"ended": sessions().revoke_all(request.session["user_id"])})
 
@@ -121,6 +141,10 @@ urlpatterns = [
     path("login", csrf_exempt(login)),
     path("logout", csrf_exempt(logout)),
     path("rotate", csrf_exempt(rotate)),
+    path("fresh", fresh),
+    path("this-moment", this_moment),
+    path("strong", strong),
+    path("step-up", csrf_exempt(step_up)),
     path("revoke-all", csrf_exempt(revoke_all)),
     path("devices", devices),
     path("slow-set", csrf_exempt(slow_set)),

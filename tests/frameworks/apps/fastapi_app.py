@@ -2,10 +2,12 @@
 
 # ruff: noqa: D103  a handler's route and name say what it does
 
-from fastapi import FastAPI, WebSocket
+from typing import Annotated
 
-from coatcheck import AsyncSessions
-from coatcheck.fastapi import CurrentSession, SessionMiddleware
+from fastapi import Depends, FastAPI, WebSocket
+
+from coatcheck import AsyncSessions, Session
+from coatcheck.fastapi import CurrentSession, SessionMiddleware, require_fresh
 from tests.frameworks.apps.common import COOKIE, METHODS, POLICY, TYPES, a_wait_at, shown
 
 sessions = AsyncSessions(policy=POLICY)
@@ -82,6 +84,27 @@ async def logout(session: CurrentSession):
 @app.post("/rotate")
 async def rotate(session: CurrentSession):
     session.rotate()
+    return {"ok": True}
+
+
+@app.get("/fresh", dependencies=[Depends(require_fresh(5))])
+async def fresh():
+    return {"ok": True}
+
+
+@app.get("/this-moment", dependencies=[Depends(require_fresh(0))])
+def this_moment():
+    return {"ok": True}
+
+
+@app.get("/strong")
+async def strong(session: Annotated[Session, Depends(require_fresh(5, assurance=2))]):
+    return {"ok": session.assurance >= 2}
+
+
+@app.post("/step-up")
+async def step_up(session: CurrentSession):
+    await sessions.bind(session, session["user_id"], assurance=2)
     return {"ok": True}
 
 

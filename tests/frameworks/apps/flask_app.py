@@ -6,7 +6,7 @@ from flask import Flask, request, session
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from coatcheck import Sessions
-from coatcheck.flask import SessionInterface, session_of, sessions_of
+from coatcheck.flask import SessionInterface, require_fresh, session_of, sessions_of
 from tests.frameworks.apps.common import COOKIE, HTTPS, METHODS, POLICY, TYPES, shown, wait_at
 
 app = Flask(__name__)
@@ -85,6 +85,30 @@ def logout():
 @app.post("/rotate")
 def rotate():
     session_of().rotate()
+    return {"ok": True}
+
+
+@app.get("/fresh")
+@require_fresh(5)
+def fresh():
+    return {"ok": True}
+
+
+@app.get("/this-moment")
+@require_fresh(0)
+def this_moment():
+    return {"ok": True}
+
+
+@app.get("/strong")
+@require_fresh(5, assurance=2)
+def strong():
+    return {"ok": True}
+
+
+@app.post("/step-up")
+def step_up():
+    sessions_of().bind(session_of(), session["user_id"], assurance=2)
     return {"ok": True}
 
 

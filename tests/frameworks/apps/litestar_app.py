@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Litestar, Request, get, post
 
 from coatcheck import AsyncSessions
-from coatcheck.litestar import SessionConfig
+from coatcheck.litestar import SessionConfig, require_fresh
 from tests.frameworks.apps.common import COOKIE, METHODS, POLICY, TYPES, a_wait_at, shown
 
 sessions = AsyncSessions(policy=POLICY)
@@ -86,6 +86,27 @@ async def rotate(request: Request) -> dict[str, Any]:
     return {"ok": True}
 
 
+@get("/fresh", guards=[require_fresh(5)])
+async def fresh() -> dict[str, Any]:
+    return {"ok": True}
+
+
+@get("/this-moment", guards=[require_fresh(0)])
+async def this_moment() -> dict[str, Any]:
+    return {"ok": True}
+
+
+@get("/strong", guards=[require_fresh(5, assurance=2)])
+async def strong() -> dict[str, Any]:
+    return {"ok": True}
+
+
+@post("/step-up", status_code=200)
+async def step_up(request: Request) -> dict[str, Any]:
+    await sessions.bind(request.session, request.session["user_id"], assurance=2)
+    return {"ok": True}
+
+
 @post("/revoke-all", status_code=200)
 async def revoke_all(request: Request) -> dict[str, Any]:
     return {"ended": await sessions.revoke_all(request.session["user_id"])}
@@ -139,6 +160,7 @@ async def boom(request: Request) -> None:
 app = Litestar(
     [
         *(untouched, read, peek, set_value, nested, nested_key, increment, delete, clear, login, logout, rotate),
+        *(fresh, this_moment, strong, step_up),
         *(revoke_all, devices, slow_set, strict, store_types, show_types, mapping, boom),
     ],
     middleware=[SessionConfig(sessions=sessions, cookie=COOKIE).middleware],

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 
 from coatcheck import AsyncSessions
-from coatcheck.starlette import SessionMiddleware, session_of
+from coatcheck.starlette import SessionMiddleware, require_fresh, session_of
 from tests.frameworks.apps.common import COOKIE, METHODS, POLICY, TYPES, a_wait_at, shown
 
 sessions = AsyncSessions(policy=POLICY)
@@ -74,6 +74,26 @@ async def rotate(request):
     return JSONResponse({"ok": True})
 
 
+@require_fresh(5)
+async def fresh(request):
+    return JSONResponse({"ok": True})
+
+
+@require_fresh(0)
+async def this_moment(request):
+    return JSONResponse({"ok": True})
+
+
+@require_fresh(5, assurance=2)
+def strong(request):
+    return JSONResponse({"ok": True})
+
+
+async def step_up(request):
+    await sessions.bind(request.session, request.session["user_id"], assurance=2)
+    return JSONResponse({"ok": True})
+
+
 async def revoke_all(request):
     return JSONResponse({"ended": await sessions.revoke_all(request.session["user_id"])})
 
@@ -136,6 +156,10 @@ app = Starlette(
         Route("/login", login, methods=["POST"]),
         Route("/logout", logout, methods=["POST"]),
         Route("/rotate", rotate, methods=["POST"]),
+        Route("/fresh", fresh),
+        Route("/this-moment", this_moment),
+        Route("/strong", strong),
+        Route("/step-up", step_up, methods=["POST"]),
         Route("/revoke-all", revoke_all, methods=["POST"]),
         Route("/devices", devices),
         Route("/slow-set", slow_set, methods=["POST"]),

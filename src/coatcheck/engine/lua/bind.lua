@@ -1,39 +1,47 @@
 -- Store the record of a new session of a subject, enter it in the indexes, keep the limit.
--- KEYS: 1 record  2 subject's index  3 expiry index
+-- KEYS: 1 record  2 subject's index  3 expiry index  4 epoch  5 events
 -- ARGV: 1 record  2 ttl (ms)  3 handle  4 digest  5 now  6 absolute deadline  7 stem
 --       8 limit (0: none)  9 at the limit: 'oldest', 'idlest' or 'refuse'  10 sessions counted elsewhere
 --       11 handle of the same subject that this one takes the place of, or ''
--- REPLY: {1, live sessions, record taken the place of or '', ended handle, ...}  {0} refused
---        {2} the session to take the place of has ended
--- USES: index
+--       12 declared compartments
+-- REPLY: {1, live sessions (if there is a limit), record taken the place of or '', ended handle, ...}  {0} refused
+--        {2} the session to take the place of has ended  {3, epoch} the epoch would end it: it must be created later
+-- USES: record events index companions
 
-local u, x, handle, digest, stem = KEYS[2], KEYS[3], ARGV[3], ARGV[4], ARGV[7]
+local u, x, g, e, handle, digest, stem = KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[3], ARGV[4], ARGV[7]
 local ttl, now, limit, order = tonumber(ARGV[2]), tonumber(ARGV[5]), tonumber(ARGV[8]), ARGV[9]
 local there = redis.call('GET', KEYS[1])
-if there == ARGV[1] then return {1, redis.call('ZCARD', u), ''} end
+if there == ARGV[1] then return {1, limit > 0 and #live_sessions(u, g, stem) or 1, ''} end
 if there then return redis.error_reply('ERR the handle is taken') end
-local replaced, ended = '', {}
+if not alive(ARGV[1], redis.call('GET', g)) then return {3, redis.call('GET', g)} end
+redis.call('ZREMRANGEBYSCORE', u, '-inf', now)
+local live, replaced, ended = limit > 0 and live_sessions(u, g, stem) or {}, '', {}
 if ARGV[11] ~= '' then
   replaced = redis.call('GET', stem .. ARGV[11])
-  if not replaced then return {2} end
+  if not alive(replaced, redis.call('GET', g)) then return {2} end
+  for i, other in ipairs(live) do
+    if other == ARGV[11] then table.remove(live, i) break end
+  end
 end
 if limit > 0 then
-  local live = drop_dead(u, x, stem, digest)
-  if replaced ~= '' then
-    for i, other in ipairs(live) do
-      if other == ARGV[11] then table.remove(live, i) break end
-    end
-  end
-  if order == 'refuse' then
-    if #live + tonumber(ARGV[10]) >= limit then return {0} end
-  else
-    ended = evict(u, x, stem, digest, live, limit - 1, order, now)
+  if order ~= 'refuse' then
+    ended = surplus(live, stem, limit - 1, order, now)
+  elseif #live + tonumber(ARGV[10]) >= limit then
+    if not is_told(e, 'refused', handle, ARGV[5]) then emit(e, 'refused', handle, digest, ARGV[5], '', '') end
+    return {0}
   end
 end
+for _, other in ipairs(ended) do
+  erase(stem, other, ARGV[12])
+  leave(u, x, other, digest)
+  emit(e, 'evicted', other, digest, ARGV[5], '', '')
+end
 if replaced ~= '' then
-  redis.call('DEL', stem .. ARGV[11])
+  erase(stem, ARGV[11], ARGV[12])
   leave(u, x, ARGV[11], digest)
+  emit(e, 'revoked', ARGV[11], digest, ARGV[5], '', 'another sign-in')
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ttl)
 enter(u, x, handle, digest, now, ttl, tonumber(ARGV[6]))
-return append({1, redis.call('ZCARD', u), replaced}, ended)
+emit(e, 'bound', handle, digest, ARGV[5], '', '')
+return append({1, #live - #ended + 1, replaced}, ended)

@@ -1,0 +1,14 @@
+"""The command `coatcheck`: keys, access rules, sweeping and sessions, for operators (docs/operations.md)."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 there was nothing to do it to, 2 wrong settings, 3 no store."""
+    try:
+        from coatcheck.cli.app import run  # noqa: PLC0415  it needs the extra
+    except ModuleNotFoundError as missing:
+        if missing.name not in {"typer", "rich"}:
+            raise
+        sys.exit("the command line needs the extra cli: pip install 'coatcheck[cli]'")
+    sys.exit(run())

@@ -1,0 +1,63 @@
+"""The commands, put together; what they raise becomes a line on the standard error, and an exit code."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from coatcheck.cli import keys, sessions
+from coatcheck.cli.options import Prefix, Url, open_sessions
+from coatcheck.cli.output import show
+from coatcheck.cli.policy import policy
+from coatcheck.engine.access import access_rules
+from coatcheck.model.errors import ConfigurationError, SessionError, StoreError
+from coatcheck.runtime.address import prefix_or_default
+
+app = typer.Typer(
+    help="Look after web sessions. Settings come from COATCHECK_URL, COATCHECK_PREFIX and COATCHECK_KEYS or "
+    "COATCHECK_KEYS_FILE, as in the application. Exit codes: 0 done, 1 there was nothing to do it to, "
+    "2 wrong settings or usage, 3 the store failed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(keys.app, name="keys")
+app.add_typer(sessions.app, name="sessions")
+app.command()(policy)
+
+
+def run() -> int:
+    """Carry out the command that the process was started with; give the exit code, or exit with it."""
+    try:
+        app()
+    except SessionError as error:
+        sys.stderr.write(f"coatcheck: {error}\n")
+        return 2 if isinstance(error, ConfigurationError) else 3 if isinstance(error, StoreError) else 1
+    return 0
+
+
+@app.command()
+def acl(
+    *,
+    user: Annotated[str, typer.Option(help="The name of the user.")] = "coatcheck",
+    prefix: Prefix = None,
+    reseal: Annotated[bool, typer.Option("--reseal", help="Allow `keys reseal`: SCAN shows all keys' names.")] = False,
+    database: Annotated[bool, typer.Option("--database", help="Allow SELECT: the URL ends in a number.")] = False,
+    aclfile: Annotated[bool, typer.Option("--aclfile", help="Print a line for the server's ACL file.")] = False,
+) -> None:
+    """Print the least that the application's user of the store must be allowed: one prefix, no more commands than used.
+
+    The user gets no password by it, so that nobody can be that user until you set one. Works on Redis 7 and Valkey 9:
+    coatcheck acl | redis-cli
+    """
+    if not user.isprintable() or not user or set(user) & set(" \"'\\"):
+        raise typer.BadParameter("a name without spaces, quotes and backslashes", param_hint="--user")
+    rules = access_rules(prefix_or_default(prefix), reseals=reseal, numbered=database)
+    show(" ".join((*(("user", user) if aclfile else ("ACL", "SETUSER", user, "reset")), "on", *rules)))
+
+
+@app.command()
+def sweep(*, url: Url = None, prefix: Prefix = None) -> None:
+    """Settle the sessions that have expired, so that users' lists are short and every end is told. Run it from cron."""
+    with open_sessions(url, prefix, any_key=True) as opened:
+        show(f"{opened.sweep()} sessions have ended")

@@ -1,0 +1,32 @@
+"""Options that several commands have, and what they open."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coatcheck.model.keyring import Keyring, new_key
+from coatcheck.model.policy import SessionPolicy
+from coatcheck.runtime.address import prefix_or_default
+from coatcheck.runtime.sync import Sessions
+
+Url = Annotated[str | None, typer.Option(help="The store; by default COATCHECK_URL, or the embedded one.")]
+Prefix = Annotated[str | None, typer.Option(help="What keys begin with; by default COATCHECK_PREFIX, or cc.")]
+KeysFile = Annotated[
+    Path | None, typer.Option(help="The file of sealing keys; by default COATCHECK_KEYS or COATCHECK_KEYS_FILE.")
+]
+By = Annotated[str, typer.Option(help="Who does it, for the event.")]
+Why = Annotated[str, typer.Option(help="Why, for the event.")]
+
+
+def open_sessions(
+    url: str | None,
+    prefix: str | None,
+    keys_file: Path | None = None,
+    *,
+    listed: tuple[str, ...] = (),
+    any_key: bool = False,
+) -> Sessions:
+    """Open the sessions that the options mean. any_key: for what opens and seals nothing. Raises ConfigurationError."""
+    keys = Keyring.parse(new_key()) if any_key else keys_file
+    return Sessions(url, keys=keys, prefix=prefix_or_default(prefix), policy=SessionPolicy(listed=listed))

@@ -1,0 +1,34 @@
+"""What the store's user of an application may do: the commands that coatcheck sends, or its scripts, on one prefix.
+
+A test compares the list with what the sources send. HELLO and AUTH need no permission.
+"""
+
+from typing import Final
+
+from coatcheck.engine.keys import Keys
+
+_SENT: Final = ("time", "mget", "pexpire", "zscore", "xack", "evalsha", "script|load")
+_LISTENS: Final = ("psubscribe", "ping")
+_IN_SCRIPTS: Final = (
+    *("get", "set", "del", "exists", "pttl"),
+    *("zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zremrangebyscore"),
+    *("publish", "xadd", "xautoclaim", "xgroup|create", "xrange", "xreadgroup", "xrevrange"),
+)
+_RESEALS: Final = ("scan",)
+_NUMBERED: Final = ("select",)
+
+
+def access_rules(prefix: str, *, reseals: bool = False, numbered: bool = False) -> tuple[str, ...]:
+    """Give the rules for ``ACL SETUSER`` of a user who needs nothing but the sessions of *prefix*.
+
+    They begin from nothing, and leave the password to the caller. reseals: may also run `Operations.reseal`, which
+    needs SCAN: that shows the names of all keys, other tenants' too. numbered: may also choose a database by number,
+    which a URL does that ends in one.
+    Raises ConfigurationError for a prefix that is none.
+    """
+    keys = Keys(prefix)
+    names = _SENT + _LISTENS + _IN_SCRIPTS + (_RESEALS if reseals else ()) + (_NUMBERED if numbered else ())
+    commands = tuple(f"+{name}" for name in names)
+    # The brace belongs to the pattern: "shop" is not to touch the keys of "shop:eu". A pattern that is subscribed to
+    # has to be allowed letter by letter.
+    return ("resetkeys", f"~{prefix}:{{*", "resetchannels", f"&{keys.all_events}", "-@all", *commands)

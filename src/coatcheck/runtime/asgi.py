@@ -1,0 +1,108 @@
+"""Closing WebSockets and event streams of ASGI applications when the session they were opened in ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any, Final
+
+from coatcheck.engine.exchange import Visit
+from coatcheck.model.session import Session
+from coatcheck.runtime.watch import Watch
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+SESSION_ENDED: Final = 4401
+"""The close code of a WebSocket whose session has ended: of the range for private use, after HTTP's 401."""
+
+_REASON: Final = "session ended"
+_RAISES_SINCE: Final = (2, 4)  # the version of the specification from which `send` raises when the client is gone
+
+
+class Guard:
+    """Stands between a server and an application, for one connection.
+
+    When the session ends, the WebSocket is closed with SESSION_ENDED, the event stream is ended, and the application
+    is told that its client is gone, as the server itself would tell it. Other responses are left alone.
+    """
+
+    def __init__(self, watch: Watch, visit: Visit, scope: MutableMapping[str, Any], send: Send) -> None:
+        """Guard the connection of *scope*, whose session is that of *visit* once it is loaded and stored."""
+        version = str(scope.get("asgi", {}).get("spec_version", "2.0"))
+        self._watch = watch
+        self._visit = visit
+        self._is_socket = scope["type"] == "websocket"
+        self._raises = tuple(int(part) for part in version.split(".")) >= _RAISES_SINCE
+        self._receive: Receive
+        self._send = send
+        self._is_complete = False  # whether the request is: from then on only the client's leaving is waited for
+        self._stays_open = False
+        self._received: asyncio.Future[Message] | None = None
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._closing: asyncio.Task[None] | None = None
+
+    def receiver(self, receive: Receive) -> Receive:
+        """Give the application's `receive`, over the server's."""
+        self._receive = receive
+        return self.receive
+
+    async def receive(self) -> Message:
+        """Give the server's next message, or say that the client is gone once the session has ended."""
+        if not self._is_complete:
+            message = await self._receive()
+            self._is_complete = not message.get("more_body", False)
+            return message
+        self._begin()
+        if self._received is None:
+            self._received = asyncio.ensure_future(self._receive())
+        awaited: set[asyncio.Future[Any]] = {self._received, self._closed}
+        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        if self._closed.done():
+            if self._is_socket:
+                return {"type": "websocket.disconnect", "code": SESSION_ENDED, "reason": _REASON}
+            return {"type": "http.disconnect"}
+        received, self._received = self._received, None
+        return received.result()
+
+    async def send(self, message: Message) -> None:
+        """Pass *message* on, unless the session has ended."""
+        kind = message["type"]
+        if self._closed.done():
+            if self._raises and kind != "websocket.close":
+                raise OSError(_REASON)
+            return
+        await self._send(message)
+        if kind == "websocket.accept" or (kind == "http.response.start" and _is_event_stream(message)):
+            self._stays_open = True
+        self._begin()
+
+    async def end(self) -> None:
+        """Stop: the application has returned."""
+        if self._received is not None:
+            self._received.cancel()
+        if self._closing is not None:
+            if not self._closed.done():
+                self._closing.cancel()
+            await asyncio.wait({self._closing})
+
+    def _begin(self) -> None:
+        session = self._visit.session
+        if self._stays_open and self._closing is None and session is not None and session.handle is not None:
+            self._closing = asyncio.create_task(self._close(session))
+
+    async def _close(self, session: Session) -> None:
+        await self._watch.until_ended(session)
+        self._closed.set_result(None)
+        with suppress(OSError, RuntimeError):  # it may have been closed from elsewhere at the same moment
+            if self._is_socket:
+                await self._send({"type": "websocket.close", "code": SESSION_ENDED, "reason": _REASON})
+            else:
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _is_event_stream(message: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
+        for name, value in message.get("headers", ())
+    )

@@ -1,0 +1,363 @@
+"""The command line: what it prints, what it does, and the codes it exits with."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+import redis
+
+import coatcheck
+from coatcheck import EventType, new_key
+from coatcheck.cli import main
+from coatcheck.engine.access import access_rules
+from coatcheck.model.keyring import Keyring
+from coatcheck.runtime.key_files import read_key_file
+
+USAGE = 2
+
+
+@pytest.fixture
+def command(server, key, monkeypatch, capsys):
+    """Give a function that runs the command line on the server of the test: exit code, output, errors."""
+    for name in [name for name in os.environ if name.startswith("COATCHECK_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COATCHECK_URL", server.url)
+    monkeypatch.setenv("COATCHECK_KEYS", key)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["coatcheck", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        return left.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def sessions(server, key):
+    """Give the application's sessions."""
+    with coatcheck.Sessions(server.url, keys=key) as sessions:
+        yield sessions
+
+
+def signed_in(sessions, **attributes):
+    """Make a session of ada's."""
+    session = sessions.create({"a": 1, **attributes})
+    sessions.bind(session, "ada")
+    return session
+
+
+def fingerprint(text):
+    """Give the fingerprint of a key."""
+    return Keyring.parse(text).keys[0].fingerprint
+
+
+def test_new_key(command):
+    """A new key is printed alone, and is one."""
+    code, out, _ = command("keys", "new")
+
+    assert code == 0
+    assert Keyring.parse(out.strip()).keys
+
+
+def test_new_key_file(command, tmp_path):
+    """A new file holds a key that is not shown; only its fingerprint is."""
+    path = tmp_path / "keys"
+
+    code, out, _ = command("keys", "new", path)
+
+    assert code == 0
+    assert out.strip() == read_key_file(path).keys[0].fingerprint
+    refused = f"coatcheck: {path} is there already; to add a key: keys rotate {path}\n"
+    assert command("keys", "new", path) == (2, "", refused)
+
+
+@pytest.mark.requirement("R60")
+def test_list_of_keys(command, monkeypatch, tmp_path, key):
+    """Keys are listed by fingerprint, with their use and their source; none is shown itself."""
+    other = new_key()
+    monkeypatch.setenv("COATCHECK_KEYS", f"{key},{other}")
+
+    code, out, err = command("keys", "list")
+
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        f"{fingerprint(key)}\tseals and opens\tenvironment COATCHECK_KEYS",
+        f"{fingerprint(other)}\topens\tenvironment COATCHECK_KEYS",
+    ]
+    assert key not in out
+
+
+def test_list_of_keys_of_files(command, monkeypatch, tmp_path):
+    """Keys of a file that is named on the command line come before those of the environment."""
+    path, other = tmp_path / "keys", tmp_path / "other"
+    command("keys", "new", path)
+    command("keys", "new", other)
+    monkeypatch.delenv("COATCHECK_KEYS")
+    monkeypatch.setenv("COATCHECK_KEYS_FILE", str(other))
+
+    from_argument, from_environment = command("keys", "list", "--keys-file", path)[1], command("keys", "list")[1]
+
+    assert from_argument.rstrip().endswith(f"\targument, file {path}")
+    assert from_environment.rstrip().endswith(f"\tenvironment COATCHECK_KEYS_FILE, file {other}")
+    assert from_argument.split()[0] != from_environment.split()[0]
+
+
+def test_no_keys(command, monkeypatch):
+    """Without a key the command says what to set, and exits with 2."""
+    monkeypatch.delenv("COATCHECK_KEYS")
+
+    code, out, err = command("keys", "list")
+
+    assert (code, out) == (2, "")
+    assert err.startswith("coatcheck: sessions are stored sealed, and there is no key to seal them with")
+
+
+def test_key_that_others_may_read(command, tmp_path):
+    """A key file that others may read is refused."""
+    path = tmp_path / "keys"
+    command("keys", "new", path)
+    path.chmod(0o644)
+
+    code, _, err = command("keys", "list", "--keys-file", path)
+
+    assert code == 2
+    assert "other users may read the sealing key" in err
+
+
+@pytest.mark.requirement("R36")
+def test_rotation(command, server, tmp_path):
+    """A key is rotated from the command line in its two steps, and nobody is signed out."""
+    path = tmp_path / "keys"
+    command("keys", "new", path)
+    first = read_key_file(path).keys
+    with coatcheck.Sessions(server.url, keys=path) as before:
+        session = before.create({"a": 1})
+
+    assert command("keys", "rotate", path)[0] == 0
+    added = read_key_file(path).keys[-1]
+    assert read_key_file(path).keys == (*first, added)
+    assert command("keys", "rotate", path)[0] == 2
+    code, out, _ = command("keys", "rotate", path, "--promote")
+    assert (code, out) == (0, f"{added.fingerprint} is first now; restart every process\n")
+    assert read_key_file(path).keys == (added, *first)
+    assert command("keys", "rotate", path, "--promote")[0] == 2
+
+    code, out, _ = command("keys", "reseal", "--keys-file", path)
+    assert (code, out) == (0, "1 seen, 1 resealed, 0 changed meanwhile, 0 unreadable\n")
+    with coatcheck.Sessions(server.url, keys=Keyring([added])) as after:
+        assert after.load(session.identifier)["a"] == 1
+
+
+def test_reseal_with_something_unreadable(command, server):
+    """What no key opens is counted, and the code says that something is left."""
+    with coatcheck.Sessions(server.url, keys=new_key()) as stranger:
+        stranger.create({"a": 1})
+
+    code, out, _ = command("keys", "reseal", "--batch", 10)
+
+    assert (code, out) == (1, "1 seen, 0 resealed, 0 changed meanwhile, 1 unreadable\n")
+
+
+@pytest.mark.requirement("R53")
+def test_acl(command, acl_server, key):
+    """The printed line is a command that makes the user; with a password it can do what sessions need."""
+    code, out, _ = command("acl", "--prefix", "shop", "--user", "app", "--reseal", "--database")
+    assert code == 0
+    assert acl_server.client.execute_command(*out.split()) == b"OK"
+
+    path = acl_server.client.connection_pool.connection_kwargs["path"]
+    nobody = redis.Redis(unix_socket_path=path, username="app", password="")
+    with nobody, pytest.raises(redis.exceptions.AuthenticationError):
+        nobody.ping()
+    acl_server.client.execute_command("ACL SETUSER", "app", ">secret")
+    with coatcheck.Sessions(f"unix://app:secret@{path}", keys=key, prefix="shop") as sessions:
+        assert sessions.load(sessions.create({"a": 1}).identifier)["a"] == 1
+        sessions.reseal()
+
+
+def test_acl_file(command):
+    """The line for an ACL file says the same in the file's words."""
+    code, out, _ = command("acl", "--aclfile", "--prefix", "shop")
+
+    assert (code, out) == (0, f"user coatcheck on {' '.join(access_rules('shop'))}\n")
+
+
+@pytest.mark.parametrize("arguments", [("--prefix", "sh*p"), ("--user", "a b"), ("--user", "a\nb"), ("--user", "")])
+def test_acl_of_what_is_none(command, arguments):
+    """What could smuggle in another rule is refused."""
+    code, out, _ = command("acl", *arguments)
+
+    assert (code, out) == (2, "")
+
+
+def test_sweep(command, server, sessions, key):
+    """The sweep says how many sessions have ended; it needs no key."""
+    session = signed_in(sessions)
+    server.client.delete(*server.keys(session.handle.name))
+    (index,) = server.keys("}:x")
+    server.client.zadd(index, dict.fromkeys(server.client.zrange(index, 0, -1), 1))
+
+    assert command("sweep") == (0, "1 sessions have ended\n", "")
+    assert command("sweep") == (0, "0 sessions have ended\n", "")
+
+
+def test_list_of_sessions(command, sessions):
+    """A subject's sessions are listed one a line, with the attributes that were asked for."""
+    session = signed_in(sessions, device="phone")
+
+    code, out, _ = command("sessions", "list", "ada", "--attribute", "device", "--attribute", "none")
+
+    assert code == 0
+    handle, created, seen, idle, absolute, device, none = out.removesuffix("\n").split("\t")
+    assert (handle, device, none) == (str(session.handle), "phone", "")
+    assert created <= seen < idle < absolute
+    assert session.identifier not in out
+    assert command("sessions", "list", "bob") == (0, "", "")
+
+
+def test_list_on_a_terminal(server, sessions, key):
+    """On a terminal there are titles; what could control the terminal is written out."""
+    signed_in(sessions, device="phone\x1b[31m\nnext")
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COATCHECK_URL": server.url, "COATCHECK_KEYS": key, "TERM": "xterm", "NO_COLOR": "1"}
+    code = "from coatcheck.cli import main; main()"
+    arguments = [sys.executable, "-c", code, "sessions", "list", "ada", "--attribute", "device"]
+    with subprocess.Popen(arguments, stdout=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        while chunk := _read(ours):
+            shown += chunk
+    os.close(ours)
+
+    assert process.returncode == 0
+    titles, line = shown.decode().split("\r\n")[:2]
+    assert [title for title in ("handle", "created", "last seen", "device") if title not in titles] == []
+    assert r"phone\x1b[31m\nnext" in line
+    assert b"\x1b[31m" not in shown
+
+
+def _read(descriptor):
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # the other end was closed
+        return b""
+
+
+@pytest.mark.requirement("R19")
+def test_end(command, sessions):
+    """A session is ended by its handle, once; the event says who did it and why."""
+    session = signed_in(sessions)
+
+    assert command("sessions", "end", session.handle, "--why", "stolen") == (0, f"{session.handle} has ended\n", "")
+    assert sessions.load(session.identifier) is None
+    assert command("sessions", "end", session.handle) == (1, f"there is no session {session.handle}\n", "")
+    (event,) = [event for event in sessions.read_events("audit", "one") if event.type is EventType.REVOKED]
+    assert (event.handle, event.by, event.why) == (session.handle, "command line", "stolen")
+
+
+@pytest.mark.parametrize("arguments", [("end", "nonsense"), ("end-all", "ada", "--keep", "nonsense")])
+def test_what_is_no_handle(command, sessions, arguments):
+    """What is no handle is a mistake of usage, and ends nothing."""
+    session = signed_in(sessions)
+
+    code, _, err = command("sessions", *arguments)
+
+    assert code == USAGE
+    assert "a handle looks like" in err
+    assert sessions.load(session.identifier) is not None
+
+
+@pytest.mark.requirement("R21")
+def test_end_all(command, sessions):
+    """All sessions of a subject end, but for one where that was said."""
+    kept, *others = [signed_in(sessions) for _ in range(3)]
+
+    assert command("sessions", "end-all", "ada", "--keep", kept.handle) == (0, "2 sessions have ended\n", "")
+    assert [sessions.load(session.identifier) for session in others] == [None, None]
+    assert sessions.load(kept.identifier) is not None
+    assert command("sessions", "end-all", "ada") == (0, "1 sessions have ended\n", "")
+
+
+def test_store_that_is_not_there(command, monkeypatch, tmp_path):
+    """A store that cannot be reached is exit code 3, with a line that says where it was looked for."""
+    monkeypatch.setenv("COATCHECK_URL", f"unix://{tmp_path}/nothing")
+
+    code, out, err = command("sessions", "list", "ada")
+
+    assert (code, out) == (3, "")
+    assert err.startswith(f"coatcheck: unix://{tmp_path}/nothing cannot be reached")
+
+
+@pytest.mark.requirement("R60")
+def test_password_is_not_shown(command, monkeypatch):
+    """No error repeats the password of the address."""
+    monkeypatch.setenv("COATCHECK_URL", "redis://user:hunter2@127.0.0.1:1")
+
+    code, out, err = command("sweep")
+
+    assert code == 3
+    assert "hunter2" not in out + err
+
+
+def test_wrong_address(command, monkeypatch):
+    """An address that is none is exit code 2."""
+    monkeypatch.setenv("COATCHECK_URL", "memcached://h")
+
+    assert command("sweep")[0] == 2
+
+
+def test_usage(command):
+    """Without arguments the command says what it can do; with wrong ones it exits with 2."""
+    assert "keys" in "".join(command()[1:])
+    assert command("nonsense")[0] == USAGE
+
+
+def test_without_the_extra():
+    """Without typer the command says which extra it needs."""
+    code = "import sys; sys.modules['typer'] = None\nfrom coatcheck.cli import main; main()"
+
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert result.returncode == 1
+    assert result.stderr == "the command line needs the extra cli: pip install 'coatcheck[cli]'\n"
+
+
+@pytest.mark.requirement("R18")
+def test_policy(command):
+    """A ready policy is printed with its settings and what departs from a level; with reasons wanting the code is 1."""
+    code, out, _ = command("policy", "aal2", "--level", 2)
+    assert code == 0
+    assert "no deviation" in out
+
+    code, out, _ = command("policy", "shop", "--level", 2)
+    assert code == 1
+    assert "absolute_timeout is 30 days" in out
+
+
+@pytest.mark.requirement("R18")
+def test_policy_of_the_application(command, tmp_path, monkeypatch):
+    """The application's own policy is found by module and name, with the reasons that it gives."""
+    (tmp_path / "own_rules.py").write_text(
+        "from datetime import timedelta\n"
+        "from coatcheck import SessionPolicy\n"
+        "from coatcheck.model import profiles\n"
+        "POLICY = SessionPolicy(absolute_timeout=timedelta(hours=26))\n"
+        "REPORT = profiles.report(POLICY, 2, reasons={'absolute_timeout': 'night shifts'})\n"
+        "NONE = 1\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    code, out, _ = command("policy", "own_rules:POLICY", "--level", 2, "--json")
+    assert code == 1
+    assert json.loads(out)["settings"]["absolute_timeout"] == 26 * 3600
+    code, out, _ = command("policy", "own_rules:REPORT")
+    assert code == 0
+    assert "night shifts" in out
+    for name in ("own_rules:NONE", "own_rules:ABSENT", "absent_module:POLICY", "nonsense"):
+        assert command("policy", name)[0] == USAGE
