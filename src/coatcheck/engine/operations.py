@@ -10,28 +10,23 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
-from uuid import UUID  # noqa: TID251  a type of value here
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.resealing import Resealed
-from coatcheck.engine.store import ALL_PARTITIONS, Limit, Opened, Outlived, Refusal, Store
+from coatcheck.engine.signin import SignIn, check_subject, subject_of
+from coatcheck.engine.store import ALL_PARTITIONS, Store
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
 from coatcheck.model.activity import Activity
-from coatcheck.model.codec import decode, encode
-from coatcheck.model.delta import Operation, Set, apply
+from coatcheck.model.codec import decode
 from coatcheck.model.errors import (
     AuthenticationRequired,
     RecordCorrupted,
-    SessionLimitReached,
-    SessionRevoked,
-    StoreError,
 )
 from coatcheck.model.events import Cause, Event, EventType
-from coatcheck.model.keyring import Keyring, Place
+from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import LONGEST, SessionPolicy, milliseconds
-from coatcheck.model.record import Payload
 from coatcheck.model.session import Session, SessionInfo, instant
 from coatcheck.model.ticket import Handle, Ticket
 
@@ -65,8 +60,8 @@ class Operations:
         """Work over *transport*. clock: for tests, which move it."""
         self.policy = policy or SessionPolicy()
         self._store = Store(transport, keyring, prefix, clock or Clock(), self.policy)
-        self._limit = Limit(self.policy.limit or 0, self.policy.at_limit)
         self._writer = Writer(self._store, self.policy)
+        self._sign_in = SignIn(self._store, self._writer, self.policy)
 
     # One session
 
@@ -202,7 +197,7 @@ class Operations:
             return False
         if subject is ANYONE:
             return await self._writer.end(handle, await self._owner(handle), cause=cause) is not None
-        return await self._writer.end(handle, _text(subject), only_if_listed=True, cause=cause) is not None
+        return await self._writer.end(handle, check_subject(subject), only_if_listed=True, cause=cause) is not None
 
     async def sweep(self) -> int:
         """Settle the expiry indexes of all partitions; return how many sessions were found to have ended.
@@ -270,7 +265,7 @@ class Operations:
         attribute, subject = self.policy.subject_attribute, session.payload.subject
         if attribute is None or (subject is not None and not session.has_set(attribute)):
             return subject
-        return _subject(session.peek(attribute))
+        return subject_of(session.peek(attribute))
 
     # Cross-site request forgery
 
@@ -320,54 +315,7 @@ class Operations:
         Raises SessionRevoked when the session was a subject's and has ended meanwhile (an anonymous one that
         is gone is no obstacle to a sign-in), SessionLimitReached, StoreUnavailable.
         """
-        _check_sign_in(subject, assurance)
-        naming = self._naming(session, subject)
-        self.policy.caps.check(apply([*session.delta(), *naming], session.stored), session.stored)
-        place, *older = self._store.places(subject)
-        crossing = self.policy.carried if session.subject is None else None
-        brought = _parts_to_bring(session, subject, crossing)
-        along = self._store.companions.moving(session, brought)
-        replacing = session.handle if session.subject == subject else None
-        if session.subject is not None and (replacing is None or replacing.partition != place.partition):
-            await self._writer.take(session, Cause(why="another sign-in"), keep=replacing is not None)
-            replacing = None
-        anonymous = session.handle if replacing is None else None
-        changes, base = [*session.delta(), *naming], session.header
-        ticket = session.next_ticket(Handle.new(place.partition))
-        elsewhere, earliest = await self._count(older) if self._limit.refuses else 0, 0
-        while True:
-            header = session.new_header(max(await self._store.now(), earliest), ticket.digest)
-            attributes = apply(changes, _only(session.stored, crossing))
-            payload = Payload(subject, attributes, signed_in_at=header.created_at, assurance=assurance)
-            bound = await self._store.bind(
-                ticket.handle,
-                header,
-                payload,
-                place,
-                limit=self._limit,
-                elsewhere=elsewhere,
-                replacing=replacing,
-                along=along,
-            )
-            if not isinstance(bound, Outlived):
-                break
-            earliest, along = bound.epoch + 1, self._store.companions.moving(session, brought)
-        if bound is Refusal.LIMIT:
-            raise SessionLimitReached(f"the policy allows {self._limit.sessions} sessions at once, and no more")
-        if bound is Refusal.ENDED:
-            raise SessionRevoked(f"session {replacing} has ended; nothing was written")
-        ended = bound.ended
-        if self._limit.evicts and older:
-            ended += await self._trim(older, max(0, self._limit.sessions - bound.live))
-        self._writer.settle(session, ticket, header, payload)
-        await self._writer.finish(session, along)
-        log.info("session_bound", extra={"handle": str(ticket.handle), "ended": list(ended)})
-        former = bound.replaced
-        if anonymous is not None:
-            former = await self._end_anonymous(anonymous)
-        if former is not None and base is not None and former[0].revision != base.revision:
-            session.merge(apply(changes, _only(former[1].attributes, crossing)))
-            await self.save(session)
+        await self._sign_in.carry_out(session, subject, assurance)
 
     async def unbind(self, session: Session) -> None:
         """Sign the subject out: the bound session ends, the attributes that are left go on as an anonymous one.
@@ -399,7 +347,7 @@ class Operations:
         if keep is not None and kept is None:
             raise ValueError("keep is not a session handle")
         ended, cause = 0, Cause(by, why)
-        for place in self._store.places(_text(subject)):
+        for place in self._store.places(check_subject(subject)):
             left = 1
             while left:
                 count, left = await self._store.remove_all(place, kept, _BATCH, cause)
@@ -420,7 +368,7 @@ class Operations:
     async def list_for(self, subject: str) -> list[SessionInfo]:
         """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them."""
         found: list[SessionInfo] = []
-        for place in self._store.places(_text(subject)):
+        for place in self._store.places(check_subject(subject)):
             start, looked_at = 0, _PAGE
             while looked_at == _PAGE:
                 looked_at, live = await self._store.page(place, start, _PAGE)
@@ -495,36 +443,6 @@ class Operations:
             return None
         return None if opened is None else opened[1].subject
 
-    def _naming(self, session: Session, subject: str) -> list[Operation]:
-        """List what sets the policy's subject_attribute; apart, since a refused sign-in must leave no trace."""
-        attribute = self.policy.subject_attribute
-        if attribute is None or _subject(session.peek(attribute)) == subject:
-            return []
-        return [Set((attribute,), encode(subject, attribute))]
-
-    async def _end_anonymous(self, handle: Handle) -> Opened | None:
-        """End the session that a sign-in has left behind; give what it held, or None.
-
-        A failure is not raised: the sign-in stands and its owner must get the new identifier, for it may be the
-        only one that the limit allows.
-        """
-        try:
-            record = await self._writer.end(handle, None, event=None)
-            return None if record is None else self._store.open(handle, record)
-        except StoreError as error:
-            log.warning("session_left_behind: %s", error, extra={"handle": str(handle)})
-            return None
-
-    async def _count(self, places: list[Place]) -> int:
-        return sum([(await self._store.trim(place, self._limit, -1))[0] for place in places])
-
-    async def _trim(self, places: list[Place], allowed: int) -> tuple[str, ...]:
-        ended: tuple[str, ...] = ()
-        for place in places:
-            live, gone = await self._store.trim(place, self._limit, allowed)
-            allowed, ended = allowed - live, ended + gone
-        return ended
-
     def _describe(self, handle: Handle, record: bytes, ends_at: int, now: int) -> SessionInfo | None:
         try:
             header, payload = self._store.open(handle, record)
@@ -556,44 +474,8 @@ def _handle(handle: Handle | str) -> Handle | None:
         return None
 
 
-def _text(subject: Any) -> str:
-    """Refuse a subject that is not a str: 7 and "7" must not be two people, nor one by accident."""
-    if not isinstance(subject, str):
-        raise TypeError(f"a subject is a str, not {type(subject).__name__}: pass str({subject!r})")
-    return subject
-
-
 def _milliseconds_of(instant: datetime) -> int:
     """Give an instant as ms since the epoch. Raises ValueError for one that does not say its offset from UTC."""
     if instant.tzinfo is None:
         raise ValueError("an instant needs its offset from UTC: datetime.now(UTC)")
     return max(0, (instant - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1))
-
-
-def _parts_to_bring(session: Session, subject: str, crossing: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Name the compartments that a sign-in of *subject* brings along (None: all): none of another subject's."""
-    return crossing if session.subject in {None, subject} else ()
-
-
-def _only(attributes: Mapping[str, bytes], names: tuple[str, ...] | None) -> Mapping[str, bytes]:
-    """Give the attributes that have one of *names*; None for all."""
-    return attributes if names is None else {name: attributes[name] for name in names if name in attributes}
-
-
-def _check_sign_in(subject: str, assurance: int) -> None:
-    if not _text(subject):
-        raise ValueError("the subject must not be empty")
-    if assurance not in {1, 2, 3}:
-        raise ValueError(f"assurance is 1, 2 or 3, not {assurance!r}")
-
-
-def _subject(value: Any) -> str | None:
-    """Give the subject that an attribute's value names; None for nobody (None, "", False).
-
-    Raises TypeError for what cannot be told apart for certain: everybody would share one subject.
-    """
-    if value is None or value is False or value == "":
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | UUID):
-        raise TypeError(f"the policy's subject_attribute must hold a str, an int or a UUID, not {value!r}")
-    return str(value)
