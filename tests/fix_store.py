@@ -16,6 +16,7 @@ import redis
 
 import coatcheck
 from coatcheck.engine.clock import Clock
+from coatcheck.engine.scripts import BY_SHA
 from coatcheck.runtime.embedded import Embedded
 from tests.fix_access import PREFIXES, Guarded, guarded_server
 
@@ -112,15 +113,23 @@ class Stepped:
         return call
 
 
+def _teach(client: redis.Redis) -> None:
+    """Load every script: no test is to depend on which one came first and did that."""
+    for script in BY_SHA.values():
+        client.script_load(script.source)
+
+
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Start one server for the whole run; COATCHECK_TEST_ACL names its kind where it is to be used as a bare user."""
     if kind := os.environ.get("COATCHECK_TEST_ACL"):
         with guarded_server(kind, tmp_path_factory.mktemp("store")) as guarded:
+            _teach(guarded.client)
             yield Server(guarded.user(*PREFIXES, reseals=True), guarded.client, guarded)
         return
     embedded = Embedded(Path(tmp_path_factory.mktemp("store")))
     with redis.Redis(unix_socket_path=embedded.socket()) as client:
+        _teach(client)
         yield Server(f"unix://{embedded.socket()}", client)
     embedded.leave()
 

@@ -102,15 +102,16 @@ def test_no_round_trip_of_its_own(sessions):
 def test_goes_along_with_a_touch(sessions, server, clock):
     """What a request records goes along with its touch, once, and the session's record is not written."""
     session = sessions.create({"a": 1})
-    clock.advance(4 * MINUTE)
-    loaded = sessions.load(session.identifier)
-    loaded.record("view")
-    with server.commands() as commands:
-        sessions.save(loaded)
-        sessions.save(loaded)
+    for _ in range(2):  # the first time, the server may have to be told the scripts
+        clock.advance(4 * MINUTE)
+        loaded = sessions.load(session.identifier)
+        loaded.record("view")
+        with server.commands() as commands:
+            sessions.save(loaded)
+            sessions.save(loaded)
 
     assert [command.split()[0] for command in commands] == ["EVALSHA", "EVALSHA"]  # the touch, and what was recorded
-    assert shown(sessions.activity(session)) == ["view"]
+    assert shown(sessions.activity(session)) == ["view", "view"]
 
 
 def test_recording_makes_a_session(sessions):

@@ -72,12 +72,13 @@ def test_use_extends_a_compartment(sessions, clock):
 def test_extension_is_coalesced(sessions, server, clock):
     """Within a tenth of its idle timeout a compartment is extended once, in the round trip of the session's touch."""
     session = with_cart(sessions)
-    clock.advance(4 * MINUTE)
-    with server.commands() as commands:
-        for _ in range(50):
-            cart_of = sessions.load(session.identifier)
-            assert cart_of.compartment("cart")
-            sessions.save(cart_of)
+    for _ in range(2):  # the first time, the server may have to be told the scripts
+        clock.advance(4 * MINUTE)
+        with server.commands() as commands:
+            for _ in range(50):
+                cart_of = sessions.load(session.identifier)
+                assert cart_of.compartment("cart")
+                sessions.save(cart_of)
 
     assert names(commands) == ["MGET", "EVALSHA", "EVALSHA", *["MGET"] * 49]
 
