@@ -66,10 +66,7 @@ class Failure:
 
     status: int
     text: str
-    headers: tuple[tuple[str, str], ...] = (
-        ("Content-Type", "text/plain; charset=utf-8"),
-        ("Cache-Control", "no-store"),
-    )
+    headers: tuple[tuple[str, str], ...] = _PLAIN
 
 
 class Exchange:

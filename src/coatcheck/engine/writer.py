@@ -47,9 +47,10 @@ class Writer:
         """Store the first record of an anonymous session, in a random partition."""
         earliest = 0
         while True:
-            along = self._store.companions.staying(session, await self._store.now())
+            now = await self._store.now()
+            along = self._store.companions.staying(session, now)
             ticket = session.next_ticket(Handle.new())
-            header = session.new_header(max(await self._store.now(), earliest), ticket.digest)
+            header = session.new_header(max(now, earliest), ticket.digest)
             payload = Payload(None, apply(session.delta(), session.stored))
             self._policy.caps.check(payload.attributes, {})
             stored = await self._store.create(ticket.handle, header, payload, along)
