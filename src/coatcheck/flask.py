@@ -49,6 +49,7 @@ from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys, environment_keyring
+from coatcheck.runtime.settings import given_or_made
 from coatcheck.runtime.sync import Sessions, run
 
 __all__ = ["CsrfPolicy", "SessionInterface", "csrf_token", "require_fresh", "session_of", "sessions_of"]
@@ -78,11 +79,11 @@ class SessionInterface(FlaskInterface):
         csrf: True, or a policy, refuses requests that may change something (POST, PUT, ...) without a token of
             `csrf_token`, which templates have too. Raises ConfigurationError.
         """
-        if sessions is not None and (url, keys, policy, prefix) != (None, None, None, None):
-            raise ConfigurationError("give SessionInterface either sessions, or url, keys, policy and prefix")
-        policy = policy or SessionPolicy(persistent=False)
         usual = self._cookie_policy(app, cookie)
-        self.sessions = sessions or Sessions(url, keys=keys or _secret_keys(app), policy=policy, prefix=prefix)
+        make = partial(_make, app)
+        self.sessions = given_or_made(
+            sessions, make, to="SessionInterface", url=url, keys=keys, policy=policy, prefix=prefix
+        )
         self._exchange = Exchange(self.sessions.core, usual)
         self._in_debug = Exchange(self.sessions.core, cookie or replace(usual, development=True))
         app.session_interface = self
@@ -291,6 +292,12 @@ def _lazy(session: SessionMixin) -> LazySession:
     if not isinstance(session, LazySession):
         raise ConfigurationError("this session is not coatcheck's: call coatcheck.flask.SessionInterface(app)")
     return session
+
+
+def _make(app: Flask, url: str | None, *, keys: Keys, policy: SessionPolicy | None, prefix: str | None) -> Sessions:
+    """Make the sessions of *app*, with its defaults for what is None."""
+    policy = policy or SessionPolicy(persistent=False)
+    return Sessions(url, keys=keys or _secret_keys(app), policy=policy, prefix=prefix)
 
 
 def _secret_keys(app: Flask) -> Keys:

@@ -32,6 +32,7 @@ from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
 from coatcheck.runtime.aio import AsyncSessions
 from coatcheck.runtime.asgi import SESSION_ENDED, Guard
+from coatcheck.runtime.settings import given_or_made
 from coatcheck.runtime.watch import Watch
 
 __all__ = ["CsrfPolicy", "SessionMiddleware", "csrf_context", "csrf_token", "require_fresh", "session_of"]
@@ -77,10 +78,10 @@ class SessionMiddleware:
             `csrf_token`, and WebSockets that pages of other origins open.
         Raises ConfigurationError.
         """
-        if sessions is not None and (url, keys, policy, prefix) != (None, None, None, None):
-            raise ConfigurationError("give SessionMiddleware either sessions, or url, keys, policy and prefix")
+        sessions = given_or_made(
+            sessions, AsyncSessions, to="SessionMiddleware", url=url, keys=keys, policy=policy, prefix=prefix
+        )
         self.app = app
-        sessions = sessions or AsyncSessions(url, keys=keys, policy=policy, prefix=prefix)
         self._watch = Watch(sessions)
         self._exchange = Exchange(sessions, cookie or CookiePolicy())
         self._in_debug = Exchange(sessions, cookie or CookiePolicy(development=True))

@@ -79,7 +79,8 @@ def test_given_cookie(make_flask):
 
 def test_sessions_and_url(server, key):
     """Sessions, and what to make others of, are not given together."""
-    with Sessions(server.url, keys=key) as sessions, pytest.raises(ConfigurationError, match="either"):
+    text = "^give SessionInterface either sessions, or url, keys, policy and prefix$"
+    with Sessions(server.url, keys=key) as sessions, pytest.raises(ConfigurationError, match=text):
         SessionInterface(Flask(__name__), sessions=sessions, url=server.url)
 
 

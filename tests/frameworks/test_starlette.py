@@ -160,7 +160,9 @@ def test_two_configurations(server, key):
     """Sessions, and settings for others beside them, are refused."""
     sessions = AsyncSessions(server.url, keys=key)
 
-    with pytest.raises(coatcheck.ConfigurationError, match="either sessions, or url"):
+    with pytest.raises(
+        coatcheck.ConfigurationError, match=r"^give SessionMiddleware either sessions, or url, keys, policy and prefix$"
+    ):
         SessionMiddleware(untouched, sessions=sessions, url=server.url)
 
 

@@ -1,0 +1,39 @@
+"""What an adapter is set up with: sessions that the application has, or what to make sessions of."""
+
+from typing import Protocol, TypeVar
+
+from coatcheck.model.errors import ConfigurationError
+from coatcheck.model.policy import SessionPolicy
+from coatcheck.runtime.address import Keys
+
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Maker(Protocol[S_co]):
+    """What makes sessions: `Sessions`, `AsyncSessions`, or a function with defaults of its own."""
+
+    def __call__(self, url: str | None, *, keys: Keys, policy: SessionPolicy | None, prefix: str | None) -> S_co:
+        """Make them. None: the default. Raises ConfigurationError."""
+        ...
+
+
+def given_or_made(
+    sessions: S | None,
+    make: Maker[S],
+    *,
+    to: str,
+    url: str | None,
+    keys: Keys,
+    policy: SessionPolicy | None,
+    prefix: str | None,
+) -> S:
+    """Give the application's own *sessions*, or make some with the settings; both together contradict each other.
+
+    to: what has been given them, for the text. Raises ConfigurationError.
+    """
+    if sessions is None:
+        return make(url, keys=keys, policy=policy, prefix=prefix)
+    if (url, keys, policy, prefix) != (None, None, None, None):
+        raise ConfigurationError(f"give {to} either sessions, or url, keys, policy and prefix")
+    return sessions
