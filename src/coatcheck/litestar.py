@@ -11,6 +11,9 @@
 ``await session_of(request)`` gives the Session too; under ``SessionConfig(ahead=False)`` it alone does, and
 loads it then. It is also a dependency: ``dependencies={"session": Provide(session_of)}``.
 
+WebSockets and event streams are closed when the session they were opened in ends. Against CSRF there is Litestar's own
+``CSRFConfig``.
+
 A failed store is answered with 503, a refused sign-in with 403, a conflict with 409, unless ``exception_handlers``
 says otherwise for StoreError, SessionLimitReached or SessionConflict.
 """
@@ -37,7 +40,6 @@ from coatcheck.engine.exchange import Exchange, Visit
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.model.errors import (
     AuthenticationRequired,
-    ConfigurationError,
     SessionConflict,
     SessionError,
     SessionLimitReached,
@@ -47,6 +49,9 @@ from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
 from coatcheck.runtime.aio import AsyncSessions
+from coatcheck.runtime.asgi import Guard
+from coatcheck.runtime.settings import given_or_made
+from coatcheck.runtime.watch import Watch
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 AnyRequest = Request[Any, Any, Any]
@@ -148,9 +153,10 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
         ahead: False loads nothing until `session_of` is awaited; `request.session` needs that first, then.
         Raises ConfigurationError.
         """
-        if sessions is not None and (url, keys, policy, prefix) != (None, None, None, None):
-            raise ConfigurationError("give SessionConfig either sessions, or url, keys, policy and prefix")
-        self.sessions = sessions or AsyncSessions(url, keys=keys, policy=policy, prefix=prefix)
+        self.sessions = given_or_made(
+            sessions, AsyncSessions, to="SessionConfig", url=url, keys=keys, policy=policy, prefix=prefix
+        )
+        self.watch = Watch(self.sessions)
         self.exclude, self.exclude_opt_key, self.scopes = exclude, exclude_opt_key, cast("Scopes", set(scopes))
         self.ahead = ahead
         self.key = (cookie or CookiePolicy()).full_name(secure=cookie is None or cookie.secure)
@@ -175,6 +181,7 @@ class _Middleware(SessionMiddleware[SessionBackend]):
         """Handle a request."""
         backend, connection, state = self.backend, Connection(scope, receive, send), ScopeState.from_scope(scope)
         exchange, visit = backend.begin(connection)
+        guard = Guard(backend.config.watch, visit, cast("dict[str, Any]", scope), cast("Any", send))
         state.exception_handlers = {**_ANSWERS, **cast("ExceptionHandlersMap", state.exception_handlers)}
         has_begun = has_failed = False
 
@@ -188,12 +195,15 @@ class _Middleware(SessionMiddleware[SessionBackend]):
                     state.response_started = False  # nothing has left yet: the exception handlers may answer
                     raise
                 has_begun = True
-            await send(message)
+            await guard.send(cast("dict[str, Any]", message))
 
         if backend.config.ahead:
             scope["session"] = await backend.load_from_connection(connection)
             state.session_id = backend.get_session_id(connection)
-        await self.app(scope, receive, send_with_session)
+        try:
+            await self.app(scope, cast("Receive", guard.receiver(cast("Any", receive))), send_with_session)
+        finally:
+            await guard.end()
         if not has_failed:
             await _adopt(exchange, visit, scope.get("session"), cast("dict[str, Any]", scope))
             await exchange.finish_late(visit)

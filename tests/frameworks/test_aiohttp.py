@@ -1,11 +1,8 @@
 """The aiohttp adapter and the storage for aiohttp-session: what they promise beyond the scenarios that all share."""
 
-import asyncio
-import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from threading import Thread
 
 import aiohttp_session
 import httpx
@@ -15,7 +12,7 @@ from aiohttp import web
 
 import coatcheck
 from coatcheck import AsyncSessions, AtLimit, ConfigurationError, CookiePolicy, SessionPolicy, StoreError
-from coatcheck.aiohttp import Storage, session_of, setup
+from coatcheck.aiohttp import Storage, csrf_token, session_of, setup
 from coatcheck.model.ticket import Handle, Ticket
 
 # aiohttp-session keeps what is its own in a request under plain names.
@@ -51,32 +48,9 @@ def down(key):
 
 
 @pytest.fixture
-def serve():
-    """Give a function that serves an app over HTTP, on an event loop of its own, and makes a client of it."""
-    running = []
-
-    def make(app, *, debug=False):
-        listening = socket.create_server(("127.0.0.1", 0))
-        loop = asyncio.new_event_loop()
-        loop.set_debug(debug)
-        runner = web.AppRunner(app, access_log=None)
-        loop.run_until_complete(runner.setup())
-        loop.run_until_complete(web.SockSite(runner, listening).start())
-        thread = Thread(target=loop.run_forever)
-        thread.start()
-        client = httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", trust_env=False)
-        running.append((client, loop, thread, runner))
-        return client
-
-    yield make
-    for client, loop, thread, runner in running:
-        client.close()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.run_until_complete(runner.cleanup())
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
+def serve(serve_aiohttp):
+    """Give a function that serves an app over HTTP and makes a client of it."""
+    return serve_aiohttp
 
 
 @pytest.fixture
@@ -247,19 +221,22 @@ async def test_cleanup(server, key, own):
     assert opened == (0 if own else 1)
 
 
-@pytest.mark.parametrize("make", [lambda **options: setup(web.Application(), **options), Storage])
-def test_settings_twice(options, make):
+@pytest.mark.parametrize(
+    ("name", "make"), [("setup", lambda **options: setup(web.Application(), **options)), ("Storage", Storage)]
+)
+def test_settings_twice(options, name, make):
     """Sessions and settings for sessions exclude each other."""
-    with pytest.raises(ConfigurationError, match="either sessions, or url"):
+    with pytest.raises(ConfigurationError, match=f"^give {name} either sessions, or url, keys, policy and prefix$"):
         make(url="redis://elsewhere", **options)
 
 
-def test_session_of_without_setup(serve):
-    """session_of says what is missing."""
+@pytest.mark.parametrize("ask", [session_of, csrf_token])
+def test_without_setup(serve, ask):
+    """session_of and csrf_token say what is missing."""
 
     async def explain(request):
         try:
-            await session_of(request)
+            await ask(request)
         except ConfigurationError as error:
             return web.Response(text=str(error))
 

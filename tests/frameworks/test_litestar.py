@@ -439,7 +439,9 @@ def test_settings_twice():
     """Sessions and settings for sessions exclude each other."""
     sessions = AsyncSessions("unix:///nowhere", keys=coatcheck.new_key())
 
-    with pytest.raises(ConfigurationError, match="either sessions, or url"):
+    with pytest.raises(
+        ConfigurationError, match=r"^give SessionConfig either sessions, or url, keys, policy and prefix$"
+    ):
         SessionConfig(sessions=sessions, url="redis://elsewhere")
 
 

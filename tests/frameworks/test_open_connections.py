@@ -12,10 +12,14 @@ import websockets
 import websockets.sync.client
 
 from coatcheck import Sessions
-from tests.frameworks.apps.open_app import POLICY
-from tests.frameworks.fix_apps import _UVICORN, Framework, wait_until
+from tests.frameworks.apps.common import OPEN
+from tests.frameworks.fix_apps import FRAMEWORKS, Framework, wait_until
 
 SECOND = 1.0
+APPS = {
+    name: Framework(f"open-{name}", f"open_{name}_app:app", FRAMEWORKS[name].command)
+    for name in ("starlette", "litestar", "aiohttp")
+}
 
 
 class Opened:
@@ -54,10 +58,16 @@ class Opened:
         self._thread.join()
 
 
+@pytest.fixture(params=sorted(APPS))
+def kind(request):
+    """Give each framework in which connections are closed."""
+    return request.param
+
+
 @pytest.fixture
-def site(running, server, shared_key):
-    """Give the app, two worker processes of it."""
-    app = running.app(Framework("open", "open_app:app", _UVICORN), server, shared_key)
+def site(kind, running, server, shared_key):
+    """Give its app, two worker processes of it."""
+    app = running.app(APPS[kind], server, shared_key)
     yield app
     app.close_browsers()
     wait_until(lambda: not server.client.client_list(_type="pubsub"), "somebody still listens")
@@ -66,7 +76,7 @@ def site(running, server, shared_key):
 @pytest.fixture
 def elsewhere(server, shared_key):
     """Give sessions as another process has them."""
-    with Sessions(server.url, keys=shared_key, policy=POLICY) as sessions:
+    with Sessions(server.url, keys=shared_key, policy=OPEN) as sessions:
         yield sessions
 
 
@@ -77,8 +87,12 @@ def open_socket(site):
 
         def connect(browser, path="/echo"):
             url = site.url.replace("http", "ws", 1) + path
+            cookie, patience = (
+                {"Cookie": browser.cookie},
+                0.1,
+            )  # aiohttp answers a closing only where a handler receives
             line = opened.enter_context(
-                websockets.sync.client.connect(url, additional_headers={"Cookie": browser.cookie})
+                websockets.sync.client.connect(url, additional_headers=cookie, close_timeout=patience)
             )
 
             def receive():
@@ -152,8 +166,8 @@ def test_revoked(site, elsewhere, open_one):
     assert bystander.is_open
 
 
-def test_code(site, elsewhere, open_socket):
-    """A WebSocket is closed with code 4401, and the application sees that code."""
+def test_code(site, kind, elsewhere, open_socket):
+    """A WebSocket is closed with code 4401; the application sees that code, in aiohttp just that it is closing."""
     browser = sign_in(site)
     opened = open_socket(browser)
 
@@ -161,11 +175,12 @@ def test_code(site, elsewhere, open_socket):
     opened.seconds_until_closed(0)
 
     assert opened.code == 4401
-    wait_until(lambda: any(4401 in worker.get("/seen").json() for worker in site.workers()), "it was not told")
+    told = "CLOSING" if kind == "aiohttp" else 4401
+    wait_until(lambda: any(told in worker.get("/seen").json() for worker in site.workers()), "it was not told")
 
 
 def test_stream_ends(site, elsewhere, open_stream):
-    """An event stream ends as if the application had ended it, and the application's generator is closed."""
+    """An event stream ends as if the application had ended it; its generator is closed, in aiohttp a write fails."""
     browser = sign_in(site)
     opened = open_stream(browser)
 
@@ -212,7 +227,7 @@ def test_evicted(site, open_one):
 
 def test_replayed(site, elsewhere, open_one):
     """What is open in a session whose former secret was used after its grace is closed."""
-    policy = POLICY.__class__(subject_attribute="user_id", rotation_grace=timedelta(0))
+    policy = OPEN.__class__(subject_attribute="user_id", rotation_grace=timedelta(0))
     with Sessions(site.store.url, keys=site.key, policy=policy) as strict:
         session = strict.create({"user_id": "ada"})
         stolen = session.identifier
@@ -266,9 +281,9 @@ def test_connection_killed(site, server, elsewhere, open_one):
     assert not server.client.exists(f"cc:{{x}}:s:{handle.name}")
 
 
-def test_store_was_away(site, running, frail, shared_key):
+def test_store_was_away(kind, running, frail, shared_key):
     """What is open stays open while the store is away; what ended before it is known to be back is closed then."""
-    app = running.app(Framework("open-frail", "open_app:app", _UVICORN), frail.server, shared_key)
+    app = running.app(APPS[kind], frail.server, shared_key)
     browser, other = sign_in(app), sign_in(app, "bob")
     url = app.url.replace("http", "ws", 1) + "/echo"
     with (

@@ -14,6 +14,7 @@ _limit = os.environ.get("COATCHECK_TEST_LIMIT")
 
 HTTPS = os.environ.get("COATCHECK_TEST_HTTPS") == "1"
 POLICY = SessionPolicy(subject_attribute="user_id", listed=("device",), limit=int(_limit) if _limit else None)
+OPEN = SessionPolicy(subject_attribute="user_id", limit=2)  # of the apps with connections that stay open
 COOKIE = CookiePolicy(development=not HTTPS)
 
 TYPES = {

@@ -10,13 +10,11 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
-from coatcheck import AsyncSessions, SessionPolicy
+from coatcheck import AsyncSessions
 from coatcheck.starlette import SessionMiddleware
-from tests.frameworks.apps.common import COOKIE
+from tests.frameworks.apps.common import COOKIE, OPEN
 
-POLICY = SessionPolicy(subject_attribute="user_id", limit=2)
-
-sessions = AsyncSessions(policy=POLICY)
+sessions = AsyncSessions(policy=OPEN)
 seen = []
 
 
