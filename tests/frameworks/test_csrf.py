@@ -1,4 +1,4 @@
-"""Cross-site request forgery: Starlette and Flask refuse it, over real HTTP; FastAPI's dependency.
+"""Cross-site request forgery: Starlette, Flask and aiohttp refuse it, over real HTTP; FastAPI's dependency.
 
 Each browser is somebody's; what a page elsewhere makes it send carries its cookie, and no token of its session.
 """
@@ -7,6 +7,7 @@ import hashlib
 
 import pytest
 import websockets.sync.client
+from aiohttp import web
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,12 +17,15 @@ from starlette.testclient import TestClient
 from websockets.exceptions import InvalidStatus
 
 from coatcheck import ConfigurationError, CookiePolicy, CsrfPolicy
+from coatcheck.aiohttp import csrf_token as aiohttp_token
+from coatcheck.aiohttp import setup
 from coatcheck.fastapi import CsrfToken
 from coatcheck.starlette import SessionMiddleware, csrf_context, csrf_token
 from tests.frameworks.fix_apps import FRAMEWORKS, Framework
 
 GUARDED = {
-    name: Framework(f"csrf-{name}", f"csrf_{name}_app:app", FRAMEWORKS[name].command) for name in ("starlette", "flask")
+    name: Framework(f"csrf-{name}", f"csrf_{name}_app:app", FRAMEWORKS[name].command)
+    for name in ("starlette", "flask", "aiohttp")
 }
 REFUSED = "Refused, and nothing was done: "
 ELSEWHERE = "the request comes from a page of another origin"
@@ -124,7 +128,7 @@ def test_multipart(browser, guarded_app):
     answer = send(browser, **request)
 
     assert answer.status_code == 200, answer.text
-    whole = upload if guarded_app.framework.name == "csrf-flask" else answer.request.read()
+    whole = answer.request.read() if guarded_app.framework.name == "csrf-starlette" else upload
     assert answer.json()["digest"] == hashlib.sha256(whole).hexdigest()
 
 
@@ -209,9 +213,10 @@ def test_exempt(guarded_app):
     assert guarded_app.browser().post("/hooks/paid").status_code == 200
 
 
-def test_socket_of_another_site(running, server, shared_key):
+@pytest.mark.parametrize("kind", ["starlette", "aiohttp"])
+def test_socket_of_another_site(running, server, shared_key, kind):
     """A page of another origin cannot open a WebSocket with the visitor's cookie; one of our own can."""
-    app = running.app(GUARDED["starlette"], server, shared_key)
+    app = running.app(GUARDED[kind], server, shared_key)
     url, own = app.url.replace("http", "ws", 1) + "/socket", app.url
 
     with pytest.raises(InvalidStatus, match="403"):
@@ -268,6 +273,60 @@ def test_fastapi_dependency(server, key):
         assert client.post("/change", data={"csrf_token": token}).json() == "done"
         assert (refused := client.post("/change")).status_code == 400
         assert refused.text == "CsrfRefused"
+
+
+@pytest.fixture
+def aiohttp_client(serve_aiohttp, server, key):
+    """Give a client of an aiohttp app with csrf=True, and a token of its session."""
+
+    async def page(request):
+        return web.Response(text=await aiohttp_token(request))
+
+    async def change(request):
+        return web.Response(text="done")
+
+    app = web.Application()
+    setup(app, url=server.url, keys=key, cookie=PLAIN, csrf=True)
+    app.router.add_get("/page", page)
+    app.router.add_post("/change", change)
+    client = serve_aiohttp(app)
+    return client, client.get("/page").text
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"files": {"csrf_token": ("token.txt", b"any")}},
+        {"files": {"csrf_token": (None, b"any", "application/octet-stream")}},
+        {"content": b"nothing", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+        {"content": b"csrf_token=any", "headers": {"Content-Type": "multipart/form-data"}},
+        {
+            "content": b"csrf_token=any",
+            "headers": {"Content-Type": "application/x-www-form-urlencoded; charset=none"},
+        },
+        {
+            "content": b"csrf_token=any&a=\xff",
+            "headers": {"Content-Type": "application/x-www-form-urlencoded"},
+        },
+    ],
+    ids=["a file", "bytes", "no parts", "no boundary", "unknown charset", "not of its charset"],
+)
+def test_aiohttp_form_without_token(aiohttp_client, form):
+    """In aiohttp a form that cannot be read, or whose token is no text, is refused as one that has none."""
+    client, _ = aiohttp_client
+
+    answer = client.post("/change", **form)
+
+    assert (answer.status_code, "carries no CSRF token" in answer.text) == (403, True)
+
+
+def test_aiohttp_form_too_large(aiohttp_client):
+    """In aiohttp a form that is larger than the app takes is answered as anywhere; the header spares reading it."""
+    client, token = aiohttp_client
+    form = {"csrf_token": token, "more": "x" * 2_000_000}
+
+    assert client.post("/change", data=form).status_code == 413
+    assert client.post("/change", data=form, headers={"X-CSRF-Token": token}).text == "done"
 
 
 @pytest.mark.parametrize(

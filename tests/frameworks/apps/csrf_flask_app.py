@@ -30,12 +30,6 @@ def page():
     return render_template_string("{{ csrf_token() }}")
 
 
-@app.get("/flash")
-def flash():
-    session.pop("message", None)
-    return page()
-
-
 @app.post("/login")
 def login():
     session["user_id"] = request.args["user"]

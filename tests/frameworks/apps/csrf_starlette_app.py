@@ -24,12 +24,6 @@ async def page(request):
     return HTMLResponse(csrf_token(request))
 
 
-async def flash(request):
-    session = await session_of(request)
-    session.pop("message", None)
-    return HTMLResponse(csrf_token(request))
-
-
 async def login(request):
     (await session_of(request))["user_id"] = request.query_params["user"]
     return HTMLResponse(csrf_token(request))
@@ -61,7 +55,6 @@ app = Starlette(
     routes=[
         Route("/untouched", untouched),
         Route("/page", page),
-        Route("/flash", flash),
         Route("/login", login, methods=["POST"]),
         Route("/rotate", rotate, methods=["POST"]),
         Route("/logout", logout, methods=["POST"]),
