@@ -49,7 +49,7 @@ from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys, environment_keyring
-from coatcheck.runtime.settings import given_or_made
+from coatcheck.runtime.making import given_or_made
 from coatcheck.runtime.sync import Sessions, run
 
 __all__ = ["CsrfPolicy", "SessionInterface", "csrf_token", "require_fresh", "session_of", "sessions_of"]

@@ -50,7 +50,7 @@ from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
 from coatcheck.runtime.aio import AsyncSessions
 from coatcheck.runtime.asgi import Guard
-from coatcheck.runtime.settings import given_or_made
+from coatcheck.runtime.making import given_or_made
 from coatcheck.runtime.watch import Watch
 
 Connection = ASGIConnection[Any, Any, Any, Any]

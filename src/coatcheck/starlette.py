@@ -32,7 +32,7 @@ from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
 from coatcheck.runtime.aio import AsyncSessions
 from coatcheck.runtime.asgi import SESSION_ENDED, Guard
-from coatcheck.runtime.settings import given_or_made
+from coatcheck.runtime.making import given_or_made
 from coatcheck.runtime.watch import Watch
 
 __all__ = ["CsrfPolicy", "SessionMiddleware", "csrf_context", "csrf_token", "require_fresh", "session_of"]

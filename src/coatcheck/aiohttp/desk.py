@@ -15,7 +15,7 @@ from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
 from coatcheck.runtime.aio import AsyncSessions
-from coatcheck.runtime.settings import given_or_made
+from coatcheck.runtime.making import given_or_made
 from coatcheck.runtime.watch import Watch
 
 # Before aiohttp 3.14 a plain name is the key.
