@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 import jwt
 from jwt.exceptions import InvalidJTIError, InvalidSubjectError
@@ -38,6 +39,8 @@ __all__ = [
     "abackchannel_logout",
     "backchannel_logout",
 ]
+
+Form = Mapping[str, Any] | bytes
 
 log = logging.getLogger("coatcheck")
 
@@ -182,8 +185,8 @@ class Answer:
     body: bytes = b""
 
 
-def backchannel_logout(sessions: Sessions, verifier: LogoutVerifier, form: Mapping[str, Any]) -> Answer:
-    """Carry out the logout request with this *form*; say how to answer it.
+def backchannel_logout(sessions: Sessions, verifier: LogoutVerifier, form: Form) -> Answer:
+    """Carry out the logout request with this *form*, or with the body that holds it; say how to answer.
 
     200: done. 400: the request was refused; the body, JSON, and the log say why. 503: the sessions could not be ended,
     or the issuer's keys not be fetched; the issuer may try again. Nothing is raised.
@@ -195,7 +198,7 @@ def backchannel_logout(sessions: Sessions, verifier: LogoutVerifier, form: Mappi
     return Answer(200)
 
 
-async def abackchannel_logout(sessions: AsyncSessions, verifier: LogoutVerifier, form: Mapping[str, Any]) -> Answer:
+async def abackchannel_logout(sessions: AsyncSessions, verifier: LogoutVerifier, form: Form) -> Answer:
     """Do as `backchannel_logout`, on an event loop."""
     try:
         await sessions.revoke_issued(await verifier.averify(_token_in(form)))
@@ -204,7 +207,10 @@ async def abackchannel_logout(sessions: AsyncSessions, verifier: LogoutVerifier,
     return Answer(200)
 
 
-def _token_in(form: Mapping[str, Any]) -> str:
+def _token_in(form: Form) -> str:
+    if isinstance(form, bytes):
+        fields = parse_qs(form[: 2 * _LARGEST_TOKEN].decode("latin-1"))
+        form = {name: values[0] for name, values in fields.items()}
     token = form.get("logout_token")
     if not isinstance(token, str) or not token:
         raise LogoutTokenInvalid("the request has no field logout_token")
