@@ -4,6 +4,7 @@ import pytest
 
 pytest_plugins = [
     "tests.fix_access",
+    "tests.fix_issuer",
     "tests.fix_store",
     "tests.frameworks.fix_aiohttp",
     "tests.frameworks.fix_apps",

@@ -23,6 +23,8 @@ from coatcheck.model.errors import (
     AuthenticationRequired,
     ConfigurationError,
     CsrfRefused,
+    IssuerUnavailable,
+    LogoutTokenInvalid,
     RecordCorrupted,
     SessionConflict,
     SessionError,
@@ -32,6 +34,7 @@ from coatcheck.model.errors import (
     StoreUnavailable,
 )
 from coatcheck.model.events import Event, EventType
+from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Keyring, new_key
 from coatcheck.model.policy import AtLimit, SessionPolicy
 from coatcheck.model.session import Session, SessionInfo, Status
@@ -52,7 +55,10 @@ __all__ = [
     "Event",
     "EventType",
     "Handle",
+    "IssuerSession",
+    "IssuerUnavailable",
     "Keyring",
+    "LogoutTokenInvalid",
     "RecordCorrupted",
     "SameSite",
     "Session",

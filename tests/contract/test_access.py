@@ -8,7 +8,7 @@ import pytest
 import redis
 
 import coatcheck
-from coatcheck import AtLimit, ConfigurationError, SessionPolicy
+from coatcheck import AtLimit, ConfigurationError, IssuerSession, SessionPolicy
 from coatcheck.engine.access import access_rules
 from coatcheck.engine.keys import Keys
 from tests.fix_store import Stepped
@@ -55,6 +55,10 @@ def live(sessions):
     sessions.bind(session := sessions.create({"a": 1}), "bob")
     sessions.revoke(session.handle, subject="bob")
     sessions.revoke_all("ada")
+    session = sessions.create({"a": 1})
+    session.issuer_session = IssuerSession("https://id.example.org", str(session.handle), "s-1")
+    sessions.bind(session, "ada")
+    assert sessions.revoke_issued(IssuerSession("https://id.example.org", session.issuer_session.subject)) == 1
     sessions.sweep()
     sessions.revoke_everyone()
     sessions.sweep()

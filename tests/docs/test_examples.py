@@ -159,6 +159,50 @@ assert site.get("/who", base_url="https://shop.example.com", headers=cookie).jso
 """,
 }
 
+_ENDPOINT = """
+from starlette.testclient import TestClient
+
+with TestClient(app, base_url="https://testserver") as client:
+    answer = client.post("/backchannel-logout", data={"logout_token": "x"})
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (400, "no-store"), answer.text
+    assert answer.json()["error"] == "invalid_request"
+"""
+_TRIALS |= {f"back-channel-{name}": _ENDPOINT for name in ("starlette", "fastapi", "litestar")} | {
+    "back-channel-flask": """
+answer = app.test_client().post("/backchannel-logout", data={"logout_token": "x"})
+assert (answer.status_code, answer.headers["Cache-Control"]) == (400, "no-store")
+assert answer.json["error"] == "invalid_request"
+""",
+    "back-channel-django": """
+import django
+from django.conf import settings
+from django.urls import path
+
+urlpatterns = [path("backchannel-logout", end_sessions)]
+settings.configure(
+    MIDDLEWARE=["coatcheck.django.SessionMiddleware", "django.middleware.csrf.CsrfViewMiddleware"],
+    SESSION_ENGINE="coatcheck.django", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"],
+    SECRET_KEY="of the test, and thirty-two characters long",
+)
+django.setup()
+from django.test import Client
+answer = Client(enforce_csrf_checks=True).post("/backchannel-logout", {"logout_token": "x"})
+assert (answer.status_code, answer["Cache-Control"], answer.json()["error"]) == (400, "no-store", "invalid_request")
+""",
+    "back-channel-aiohttp": """
+import asyncio
+from aiohttp.test_utils import TestClient, TestServer
+
+async def visit():
+    async with TestClient(TestServer(app)) as client:
+        answer = await client.post("/backchannel-logout", data={"logout_token": "x"})
+        assert (answer.status, answer.headers["Cache-Control"]) == (400, "no-store")
+        assert (await answer.json())["error"] == "invalid_request"
+
+asyncio.run(visit())
+""",
+}
+
 
 def _examples() -> list[object]:
     found = EXAMPLE.findall((ROOT / "README.md").read_text())

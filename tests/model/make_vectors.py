@@ -97,6 +97,10 @@ RECORDS = {
         ),
         Payload(),
     ),
+    "signed in at an issuer": (
+        HEADER,
+        Payload("ada", {"a": encode(1)}, issued=["https://id.example.org", "ada@idp", "s-1", 1_767_225_600]),
+    ),
     "compressed": (HEADER, Payload("ada", {"note": encode(TEXT)})),
     "written by a newer version": (HEADER, Payload("ada", {"a": encode(1)}, further={"later": [1, {"deep": None}]})),
 }
@@ -143,6 +147,8 @@ def keys():
     """Make what is derived from keys."""
     (key,) = Keyring.parse(KEY).keys
     subjects = [("cc", "ada"), ("cc", "ada@example.org"), ("shop/cc", "ada"), ("cc", "42"), ("cc", "Zoë")]
+    claims = [("cc", "sid", "s-1"), ("cc", "sub", "ada@idp"), ("shop/cc", "sid", "s-1"), ("cc", "sub", "s-1")]
+    issuer = "https://id.example.org"
     names = Keys("cc")
     place = key.place("cc", "ada")
     return {
@@ -176,6 +182,19 @@ def keys():
             for prefix, subject in subjects
             for found in [key.place(prefix, subject)]
         ],
+        "issued_places": [
+            {
+                "key": KEY,
+                "prefix": prefix,
+                "claim": claim,
+                "issuer": issuer,
+                "value": value,
+                "partition": found.partition,
+                "digest": found.digest,
+            }
+            for prefix, claim, value in claims
+            for found in [key.issued_place(prefix, claim, issuer, value)]
+        ],
         "key_names": [
             {
                 "prefix": "cc",
@@ -187,6 +206,7 @@ def keys():
                 "expiry_index": names.expiry(place.partition),
                 "epoch": names.epoch(place.partition),
                 "events": names.events(place.partition),
+                "issued_index": names.issued(place),
                 "subject_member": HANDLE.name,
                 "expiry_member": HANDLE.name + place.digest,
             }

@@ -273,10 +273,18 @@ def place(key, prefix, subject):
     return digest[0], unpadded(digest[1:13])
 
 
+def issued_place(key, prefix, claim, issuer, value):
+    """Say where the index of an issuer's session or subject is: partition and digest."""
+    issued_key = expand(master(key), b"coatcheck issued 1")
+    message = b"\0".join(part.encode() for part in (prefix, claim, issuer, value))
+    digest = hmac.new(issued_key, message, hashlib.sha256).digest()
+    return digest[0], unpadded(digest[1:13])
+
+
 def key_names(prefix, tag, handle, digest):
-    """Name the record, the subject's index, the expiry index, the epoch and the events."""
+    """Name the record, the subject's index, the expiry index, the epoch, the events and an issuer's index."""
     stem = f"{prefix}:{{{tag}}}:"
-    return f"{stem}s:{unpadded(handle)}", f"{stem}u:{digest}", f"{stem}x", f"{stem}g", f"{stem}e"
+    return f"{stem}s:{unpadded(handle)}", f"{stem}u:{digest}", f"{stem}x", f"{stem}g", f"{stem}e", f"{stem}o:{digest}"
 
 
 # Records

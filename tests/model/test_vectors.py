@@ -104,14 +104,26 @@ def test_place(vector):
     assert plain_reader.place(vector["key"], vector["prefix"], vector["subject"]) == expected
 
 
+@each(KEYS["issued_places"], "value")
+def test_issued_place(vector):
+    """Both implementations find the place of the index of an issuer's session or subject."""
+    where = [vector[name] for name in ("prefix", "claim", "issuer", "value")]
+    (key,) = Keyring.parse(vector["key"]).keys
+
+    assert key.issued_place(*where) == Place(vector["partition"], vector["digest"])
+    assert plain_reader.issued_place(vector["key"], *where) == (vector["partition"], vector["digest"])
+
+
 @each(KEYS["key_names"], "record")
 def test_key_names(vector):
     """Both implementations name the keys of the store, and the members of the indexes."""
     handle, place = handle_of(vector), Place(vector["partition"], vector["digest"])
     names, p = Keys(vector["prefix"]), place.partition
-    expected = [vector[name] for name in ("record", "subject_index", "expiry_index", "epoch", "events")]
+    kinds = ("record", "subject_index", "expiry_index", "epoch", "events", "issued_index")
+    expected = [vector[name] for name in kinds]
+    made = [names.record(handle), names.subject(place), names.expiry(p), names.epoch(p), names.events(p)]
 
-    assert [names.record(handle), names.subject(place), names.expiry(p), names.epoch(p), names.events(p)] == expected
+    assert [*made, names.issued(place)] == expected
     tag = PARTITIONS[vector["partition"]]["tag"]
     assert list(plain_reader.key_names(vector["prefix"], tag, handle.value, vector["digest"])) == expected
     assert vector["subject_member"] == plain_reader.unpadded(handle.value) == handle.name
@@ -198,6 +210,7 @@ def payload_of(vector):
         "formers": bytes.fromhex(system.pop("old", {"$bytes": ""})["$bytes"]),
         "signed_in_at": system.pop("auth", 0),
         "assurance": system.pop("aal", 0),
+        "issued": system.pop("iss", []),
     }
     attributes = {name: plain_reader.encode(value) for name, value in vector["attributes"].items()}
     return Payload(attributes=attributes, further=system, **known)

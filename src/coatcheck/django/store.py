@@ -229,7 +229,7 @@ class SessionStore(SessionBase):
             if await password_changed(session, sessions):
                 await sessions.revoke_all(session.subject, keep=session.handle)
                 renews = True
-            renews = renews or self._signs_in
+            renews = renews or self._signs_in or session.link_wanted
         goes_on = subject == session.subject and not renews
         apply_expiry(session, sessions.policy, session.created_at if goes_on else None)
         self._signs_in = False

@@ -141,7 +141,12 @@ class Exchange:
         wanted = self.sessions.wanted_subject(session)
         if session.subject is not None and wanted is None:
             session.revoke()
-        elif wanted != session.subject or session.rotation_wanted or (session.is_new and not session.is_empty):
+        elif (
+            wanted != session.subject
+            or session.rotation_wanted
+            or session.link_wanted
+            or (session.is_new and not session.is_empty)
+        ):
             log.warning("session_unsent", extra={"handle": str(session.handle) if session.handle else None})
             return
         try:

@@ -4,6 +4,7 @@
     <prefix>:{<tag>}:c:<handle>:<name>  string  a compartment of that session
     <prefix>:{<tag>}:a:<handle>     stream      what was done in that session, sealed
     <prefix>:{<tag>}:u:<digest>     sorted set  handles of one subject, by absolute deadline (ms)
+    <prefix>:{<tag>}:o:<digest>     sorted set  handles linked to one session, or one subject, of an issuer, and marks
     <prefix>:{<tag>}:x              sorted set  bound sessions (handle and digest), by when to look at them (ms)
     <prefix>:{<tag>}:g              string      epoch: sessions of the partition created by then (ms) have ended
     <prefix>:{<tag>}:e              stream      lifecycle events; also the name of the channel that tells them
@@ -57,6 +58,10 @@ class Keys:
     def subject(self, place: Place) -> str:
         """Name the index of the subject at *place*."""
         return self._subjects[place.partition] + place.digest
+
+    def issued(self, place: Place) -> str:
+        """Name the index of an issuer's session, or of its subject, at *place*."""
+        return f"{self._stems[place.partition][:-2]}o:{place.digest}"
 
     def expiry(self, partition: int) -> str:
         """Name the expiry index of *partition*."""

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Final
 
 from coatcheck.engine.clock import Clock
+from coatcheck.engine.issued import IssuerLinks
 from coatcheck.engine.resealing import Resealed
 from coatcheck.engine.signin import SignIn, check_subject, subject_of
 from coatcheck.engine.store import ALL_PARTITIONS, Store
@@ -25,6 +26,7 @@ from coatcheck.model.errors import (
     RecordCorrupted,
 )
 from coatcheck.model.events import Cause, Event, EventType
+from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import LONGEST, SessionPolicy, milliseconds
 from coatcheck.model.session import Session, SessionInfo, instant
@@ -61,7 +63,8 @@ class Operations:
         self.policy = policy or SessionPolicy()
         self._store = Store(transport, keyring, prefix, clock or Clock(), self.policy)
         self._writer = Writer(self._store, self.policy)
-        self._sign_in = SignIn(self._store, self._writer, self.policy)
+        self._links = IssuerLinks(self._store, self._writer)
+        self._sign_in = SignIn(self._store, self._writer, self._links, self.policy)
 
     # One session
 
@@ -131,7 +134,9 @@ class Operations:
             await self.revoke(session)
             return
         wanted = self.wanted_subject(session)
-        if wanted != session.payload.subject:
+        if session.link_wanted and wanted is None:
+            raise ValueError("issuer_session was set and nobody signed in: bind the session in the same request")
+        if wanted != session.payload.subject or session.link_wanted:
             if wanted is None:
                 await self.unbind(session)
             else:
@@ -142,6 +147,8 @@ class Operations:
         elif session.record_changed:
             if any(session.has_changed(name) for name in self.policy.rotating):
                 session.rotate()
+            if session.settings_changed:
+                await self._links.extend(session)
             await self._writer.update(session)
         else:
             await self._writer.keep(session)
@@ -278,7 +285,7 @@ class Operations:
         """
         if session.ended:
             return ""
-        moves = session.is_new or self.wanted_subject(session) != session.subject
+        moves = session.is_new or session.link_wanted or self.wanted_subject(session) != session.subject
         return csrf.make_token(self._store.keys[0], session.token_digest(moves=moves))
 
     def is_csrf_token(self, session: Session, token: str, *, is_own: bool = False) -> bool:
@@ -312,8 +319,11 @@ class Operations:
         What other requests wrote meanwhile to a session that goes on is brought along. Of an anonymous session only
         the policy's `carried` attributes cross.
 
+        Where `Session.issuer_session` is set, or was when the same subject signed in before, the new session ends with
+        that one at the issuer: see `revoke_issued`. It takes two round trips more.
+
         Raises SessionRevoked when the session was a subject's and has ended meanwhile (an anonymous one that
-        is gone is no obstacle to a sign-in), SessionLimitReached, StoreUnavailable.
+        is gone is no obstacle to a sign-in) or the issuer's has, SessionLimitReached, StoreUnavailable.
         """
         await self._sign_in.carry_out(session, subject, assurance)
 
@@ -324,7 +334,7 @@ class Operations:
         lost, and the subject is signed out. Raises SessionRevoked when the session has ended meanwhile,
         StoreUnavailable.
         """
-        attribute = self.policy.subject_attribute
+        attribute, session.issuer_session = self.policy.subject_attribute, None
         if attribute is not None:
             session.pop(attribute, None)
         if session.subject is None:
@@ -354,6 +364,19 @@ class Operations:
                 ended += count
         log.info("sessions_revoked", extra={"count": ended, "kept": str(kept) if kept else None})
         return ended
+
+    async def revoke_issued(self, issued: IssuerSession, *, why: str = "back-channel logout") -> int:
+        """End the sessions linked to a session that has ended at an OpenID Connect issuer; return how many ended.
+
+        issued: what a verified logout token names (`coatcheck.oidc`). With an id, the sessions of that id end, and with
+        a subject beside it also those of that subject whose ID tokens named no id. With a subject alone, all that the
+        issuer had vouched for until issued_at (by default: now). why: for the events; by whom: the issuer.
+
+        A sign-in under way is refused, or its session is among them, if its ID token is at most an hour old.
+        Two round trips and up to two for each session. Raises StoreUnavailable when the store did not confirm: some
+        may have ended then, and to call it again is safe.
+        """
+        return await self._links.end(issued, why)
 
     async def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
         """End every session of this prefix that was created up to now; one round trip, however many there are.

@@ -53,6 +53,7 @@ COMPARTMENT: Final = _load("compartment")
 ACTIVITY: Final = _load("activity")
 READ_ACTIVITY: Final = _load("read_activity")
 RESEAL: Final = _load("reseal")
+ISSUED: Final = _load("issued")
 
 _ALL: Final = (
     CREATE,
@@ -70,5 +71,6 @@ _ALL: Final = (
     ACTIVITY,
     READ_ACTIVITY,
     RESEAL,
+    ISSUED,
 )
 BY_SHA: Final = {script.sha: script for script in _ALL}

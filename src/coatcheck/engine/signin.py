@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID  # noqa: TID251  a type of value here
 
+from coatcheck.engine.issued import IssuerLinks, logged_out
 from coatcheck.engine.store import Limit, Opened, Outlived, Refusal, Store
 from coatcheck.engine.writer import Writer
 from coatcheck.model.codec import encode
 from coatcheck.model.delta import Operation, Set, apply
 from coatcheck.model.errors import SessionLimitReached, SessionRevoked, StoreError
 from coatcheck.model.events import Cause
+from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Place
 from coatcheck.model.policy import SessionPolicy
-from coatcheck.model.record import Payload
+from coatcheck.model.record import Header, Payload
 from coatcheck.model.session import Session
 from coatcheck.model.ticket import Handle
 
@@ -23,10 +25,11 @@ log = logging.getLogger("coatcheck")
 class SignIn:
     """Signs subjects in under one policy."""
 
-    __slots__ = ("_limit", "_policy", "_store", "_writer")
+    __slots__ = ("_limit", "_links", "_policy", "_store", "_writer")
 
-    def __init__(self, store: Store, writer: Writer, policy: SessionPolicy) -> None:
+    def __init__(self, store: Store, writer: Writer, links: IssuerLinks, policy: SessionPolicy) -> None:
         """Work on *store*."""
+        self._links = links
         self._store = store
         self._writer = writer
         self._policy = policy
@@ -42,17 +45,24 @@ class SignIn:
         brought = _parts_to_bring(session, subject, crossing)
         along = self._store.companions.moving(session, brought)
         replacing = session.handle if session.subject == subject else None
+        ticket, issued = session.next_ticket(Handle.new(place.partition)), session.link_for(subject)
+        await self._link(session, issued, ticket.handle)
         if session.subject is not None and (replacing is None or replacing.partition != place.partition):
             await self._writer.take(session, Cause(why="another sign-in"), keep=replacing is not None)
             replacing = None
         anonymous = session.handle if replacing is None else None
         changes, base = [*session.delta(), *naming], session.header
-        ticket = session.next_ticket(Handle.new(place.partition))
         elsewhere, earliest = await self._count(older) if self._limit.refuses else 0, 0
         while True:
             header = session.new_header(max(await self._store.now(), earliest), ticket.digest)
             attributes = apply(changes, _only(session.stored, crossing))
-            payload = Payload(subject, attributes, signed_in_at=header.created_at, assurance=assurance)
+            payload = Payload(
+                subject,
+                attributes,
+                signed_in_at=header.created_at,
+                assurance=assurance,
+                issued=issued.pack() if issued else [],
+            )
             bound = await self._store.bind(
                 ticket.handle,
                 header,
@@ -70,6 +80,7 @@ class SignIn:
             raise SessionLimitReached(f"the policy allows {self._limit.sessions} sessions at once, and no more")
         if bound is Refusal.ENDED:
             raise SessionRevoked(f"session {replacing} has ended; nothing was written")
+        await self._link_for_good(session, issued, ticket.handle, header, subject)
         ended = bound.ended
         if self._limit.evicts and older:
             ended += await self._trim(older, max(0, self._limit.sessions - bound.live))
@@ -82,6 +93,31 @@ class SignIn:
         if former is not None and base is not None and former[0].revision != base.revision:
             session.merge(apply(changes, _only(former[1].attributes, crossing)))
             await self._writer.update(session)
+
+    async def _link(self, session: Session, issued: IssuerSession | None, handle: Handle, deadline: int = 0) -> None:
+        """Link *handle* to *issued*, if there is one. If that has ended, so has *session*; raises SessionRevoked."""
+        if issued is None:
+            return
+        try:
+            await self._links.link(issued, handle, deadline)
+        except SessionRevoked:
+            session.revoke()
+            raise
+
+    async def _link_for_good(
+        self, session: Session, issued: IssuerSession | None, handle: Handle, header: Header, subject: str
+    ) -> None:
+        """Link the bound session until its deadline; end it if *issued* has ended meanwhile, and raise SessionRevoked.
+
+        Nobody has its identifier yet: should the store be lost here, nobody will.
+        """
+        if issued is None:
+            return
+        try:
+            await self._link(session, issued, handle, header.absolute_deadline)
+        except SessionRevoked:
+            await self._writer.end(handle, subject, cause=logged_out(issued))
+            raise
 
     def _naming(self, session: Session, subject: str) -> list[Operation]:
         """List what sets the policy's subject_attribute; apart, since a refused sign-in must leave no trace."""

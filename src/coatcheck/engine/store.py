@@ -19,6 +19,7 @@ from coatcheck.engine.transport import Argument, Command, Transport
 from coatcheck.model.activity import Activities, Activity
 from coatcheck.model.compartment import Compartments
 from coatcheck.model.events import Cause, Event, EventType
+from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Key, Keyring, Place
 from coatcheck.model.partition import PARTITIONS
 from coatcheck.model.policy import AtLimit, SessionPolicy
@@ -121,6 +122,19 @@ class Store:
     def places(self, subject: str) -> tuple[Place, ...]:
         """Say where *subject* may be listed: a place for each key of the ring, the one for new entries first."""
         return self._keyring.places(self._keys.prefix, subject)
+
+    def issued_places(self, issued: IssuerSession, claim: str) -> list[Place]:
+        """Say where sessions with this *claim* of *issued* may be listed, as `places` does for subjects."""
+        prefix, value = self._keys.prefix, issued.places()[claim]
+        return list(dict.fromkeys(key.issued_place(prefix, claim, issued.issuer, value) for key in self.keys))
+
+    async def enter_issued(self, entries: list[tuple[Place, str, int]]) -> list[list[str]]:
+        """Enter handles or marks in indexes of an issuer, with their scores; give what each has of the other kind."""
+        now = await self.now()
+        replies = await self._call(
+            *(scripts.ISSUED.command((self._keys.issued(place),), entry, score, now) for place, entry, score in entries)
+        )
+        return [[found.decode() for found in reply] for reply in replies]
 
     async def place_of(self, handle: Handle, subject: str) -> Place | None:
         """Say where *subject*'s index lists *handle*; None if *handle* cannot be that subject's. Sends nothing.

@@ -7,6 +7,8 @@ SessionError
 ├─ SessionLimitReached    the policy refuses another session for this subject
 ├─ CsrfRefused            a request does not prove that a page of its session made it
 ├─ AuthenticationRequired the subject must prove anew who it is: too long ago, or not strongly enough
+├─ LogoutTokenInvalid     an issuer's logout token was refused
+├─ IssuerUnavailable      an issuer's keys could not be fetched; retry may help
 └─ StoreError
    ├─ StoreUnavailable    retry may help
    └─ RecordCorrupted     it will not
@@ -63,6 +65,18 @@ class AuthenticationRequired(SessionError):
         if self.assurance > 1:
             text += f', acr_values="{" ".join(f"aal{level}" for level in range(self.assurance, 4))}"'
         return text
+
+
+class LogoutTokenInvalid(SessionError):
+    """A logout token was refused, and nothing was done; the text says why, and holds nothing of the token."""
+
+    def __init__(self, why: str) -> None:
+        """Refuse it because of *why*."""
+        super().__init__(f"the logout token was refused: {why}")
+
+
+class IssuerUnavailable(SessionError):
+    """An issuer's keys could not be fetched, so what it has signed could not be verified; a retry may help."""
 
 
 class StoreError(SessionError):

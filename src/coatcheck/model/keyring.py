@@ -30,7 +30,7 @@ def new_key() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the index of a subject lives: a partition, and a digest (16 characters) that names it."""
+    """Where an index lives, of a subject or an issuer's: a partition, and a digest (16 characters) that names it."""
 
     partition: int
     digest: str
@@ -64,8 +64,11 @@ class Key:
 
     def place(self, prefix: str, subject: str) -> Place:
         """Say where *subject* belongs. Without the key nobody can tell which subject a digest stands for."""
-        digest = hmac.digest(self._subject_key, prefix.encode() + b"\0" + subject.encode(), "sha256")
-        return Place(digest[0], urlsafe_b64encode(digest[1:13]).decode())
+        return _place(self._subject_key, prefix, subject)
+
+    def issued_place(self, prefix: str, claim: str, issuer: str, value: str) -> Place:
+        """Say where sessions are listed whose *issuer* has put *value* into that *claim* (sid, sub) of its tokens."""
+        return _place(expand(self.master, b"coatcheck issued 1"), prefix, claim, issuer, value)
 
 
 class Keyring:
@@ -109,6 +112,12 @@ class Keyring:
     def __repr__(self) -> str:
         """Show the ids of the keys, which are no secret."""
         return f"Keyring({', '.join(key.key_id.hex() for key in self.keys)})"
+
+
+def _place(key: bytes, *parts: str) -> Place:
+    """Hash *parts*, of which only the last may hold a NUL."""
+    digest = hmac.digest(key, b"\0".join(part.encode() for part in parts), "sha256")
+    return Place(digest[0], urlsafe_b64encode(digest[1:13]).decode())
 
 
 def binding(prefix: str, handle: Handle, compartment: str = "") -> bytes:

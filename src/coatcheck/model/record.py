@@ -48,6 +48,7 @@ _SYSTEM: Final = (
     ("old", "formers", bytes),
     ("auth", "signed_in_at", int),
     ("aal", "assurance", int),
+    ("iss", "issued", list),
 )
 
 _COMPRESSED: Final = 1
@@ -97,6 +98,7 @@ class Payload:
     rotated_at: when it last got a new secret (ms; 0: never). formers: of each of the last secrets that a rotation has
         replaced 8 bytes of the digest and until when it is honoured (6 bytes, ms), joined.
     signed_in_at: when its subject last proved who it is (ms; 0: never). assurance: how strongly (1-3).
+    issued: the issuer's session that it is linked to, as `IssuerSession.pack` gives it; empty: to none.
     further: what a newer version has put beside these; a save keeps it.
     """
 
@@ -107,6 +109,7 @@ class Payload:
     formers: bytes = field(default=b"", repr=False)
     signed_in_at: int = 0
     assurance: int = 0
+    issued: list[Any] = field(default_factory=list, repr=False)
     further: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def following(self, attributes: Mapping[str, bytes], write_id: bytes, elapsed: int) -> Self:

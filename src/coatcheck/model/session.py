@@ -14,6 +14,7 @@ from coatcheck.model.activity import Recorded
 from coatcheck.model.attributes import Attributes
 from coatcheck.model.compartment import Compartment, Compartments, check_idle_timeout
 from coatcheck.model.delta import Operation, without_counts
+from coatcheck.model.issued import IssuerSession
 from coatcheck.model.policy import SessionPolicy, check_timeouts, milliseconds
 from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
 from coatcheck.model.ticket import Handle, Ticket
@@ -60,6 +61,7 @@ class Session(Attributes):
 
     __slots__ = (
         "_attempts",
+        "_issuer_session",
         "_next_secret",
         "_rotation_wanted",
         "_seen_at",
@@ -97,6 +99,7 @@ class Session(Attributes):
         self._next_secret: bytes | None = None
         self._settings = _settings(header or policy)
         self._rotation_wanted = False
+        self._issuer_session: IssuerSession | None = None
         self._attempts: list[tuple[list[Operation], bytes]] = []
         self._seen_at = seen_at
         self.parts = parts or Compartments(policy)
@@ -192,6 +195,23 @@ class Session(Attributes):
         """How strongly its subject proved that (NIST SP 800-63B: 1, 2 or 3); 0 while it is anonymous."""
         return self.payload.assurance
 
+    @property
+    def issuer_session(self) -> IssuerSession | None:
+        """The session at an OpenID Connect issuer that it ends with: see `Operations.revoke_issued`.
+
+        To be set where the subject signs in by an ID token, in the same request and before `bind` or the save that
+        signs in: ``session.issuer_session = IssuerSession.of(claims)``. Where the session is that subject's already,
+        the save signs in again. It stays when the same subject is bound again.
+        """
+        return self._issuer_session or IssuerSession.unpack(self.payload.issued)
+
+    @issuer_session.setter
+    def issuer_session(self, issued: IssuerSession | None) -> None:
+        if not isinstance(issued, IssuerSession | None):
+            raise TypeError(f"issuer_session is an IssuerSession, as IssuerSession.of(claims) makes it, not {issued!r}")
+        self.accessed = True
+        self._issuer_session = issued
+
     def compartment(self, name: str, *, idle_timeout: timedelta | None = None) -> Compartment:
         """Give a part of the session that the policy declares: a mapping with an idle timeout of its own.
 
@@ -259,12 +279,22 @@ class Session(Attributes):
     @property
     def record_changed(self) -> bool:
         """Whether a save must write the session's own record."""
-        return self._rotation_wanted or self.settings_changed or bool(self.delta())
+        return self._rotation_wanted or self.settings_changed or self.link_wanted or bool(self.delta())
 
     @property
     def settings_changed(self) -> bool:
         """Whether `set_timeouts` has changed what is stored."""
         return self.header is not None and self._settings != _settings(self.header)
+
+    @property
+    def link_wanted(self) -> bool:
+        """Whether issuer_session was set, and a sign-in must link the session to it."""
+        return self._issuer_session is not None
+
+    def link_for(self, subject: str) -> IssuerSession | None:
+        """Say what the session is to be linked to if *subject* signs in."""
+        kept = IssuerSession.unpack(self.payload.issued) if self.payload.subject == subject else None
+        return self._issuer_session or kept
 
     @property
     def rotation_wanted(self) -> bool:
@@ -355,7 +385,7 @@ class Session(Attributes):
         self.ticket, self.header, self.payload = ticket, header, payload
         self._settings = _settings(header)
         self._rotation_wanted, self._seen_at, self._attempts = False, header.seen_at, []
-        self._next_secret = None
+        self._next_secret = self._issuer_session = None
         self.now_stored_as(payload.attributes)
 
     def now_new(self, policy: SessionPolicy, attributes: Mapping[str, bytes]) -> None:

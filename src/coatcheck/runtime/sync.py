@@ -13,6 +13,7 @@ from coatcheck.engine.operations import ANYONE, Anyone, Operations
 from coatcheck.engine.resealing import Resealed
 from coatcheck.model.activity import Activity
 from coatcheck.model.events import Event, EventType
+from coatcheck.model.issued import IssuerSession
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
@@ -151,6 +152,10 @@ class Sessions:
     def revoke_all(self, subject: str, *, keep: Handle | str | None = None, by: str = "", why: str = "") -> int:
         """See `Operations.revoke_all`."""
         return run(self.core.revoke_all(subject, keep=keep, by=by, why=why))
+
+    def revoke_issued(self, issued: IssuerSession, *, why: str = "back-channel logout") -> int:
+        """See `Operations.revoke_issued`."""
+        return run(self.core.revoke_issued(issued, why=why))
 
     def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
         """See `Operations.revoke_everyone`."""
