@@ -16,6 +16,7 @@ Web applications use an adapter instead: coatcheck.django, .flask, .starlette, .
 
 from coatcheck.model import profiles
 from coatcheck.model.activity import Activity
+from coatcheck.model.client import Client, ClientPolicy, OnChange
 from coatcheck.model.compartment import Compartment
 from coatcheck.model.cookie import CookiePolicy, SameSite
 from coatcheck.model.csrf import CsrfPolicy
@@ -44,6 +45,8 @@ __all__ = [
     "AsyncSessions",
     "AtLimit",
     "AuthenticationRequired",
+    "Client",
+    "ClientPolicy",
     "Compartment",
     "ConfigurationError",
     "CookiePolicy",
@@ -53,6 +56,7 @@ __all__ = [
     "EventType",
     "Handle",
     "Keyring",
+    "OnChange",
     "RecordCorrupted",
     "SameSite",
     "Session",

@@ -100,7 +100,10 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
             # A test client's set_session_data makes a connection that has cookies and no header.
             cookies = connection.headers.getall("cookie", None) or [f"{k}={v}" for k, v in connection.cookies.items()]
             https, host = scope["scheme"] in {"https", "wss"}, connection.headers.get("host", "")
-            scope[_VISIT] = exchange, exchange.begin("; ".join(cookies), https=https, host=host)
+            address = (scope.get("client") or (None,))[0]
+            user_agent = connection.headers.get("user-agent")
+            visit = exchange.begin("; ".join(cookies), https=https, host=host, address=address, user_agent=user_agent)
+            scope[_VISIT] = exchange, visit
         return cast("tuple[Exchange, Visit]", scope[_VISIT])
 
     def get_session_id(self, connection: Connection) -> str | None:

@@ -98,7 +98,13 @@ class SessionMiddleware:
         exchange = self._in_debug if getattr(scope.get("app"), "debug", False) else self._exchange
         headers = Headers(scope=scope)
         https = scope.get("scheme") in ("https", "wss")
-        visit = exchange.begin("; ".join(headers.getlist("cookie")), https=https, host=headers.get("host", ""))
+        visit = exchange.begin(
+            "; ".join(headers.getlist("cookie")),
+            https=https,
+            host=headers.get("host", ""),
+            address=(scope.get("client") or (None,))[0],
+            user_agent=headers.get("user-agent"),
+        )
         scope[_VISIT], scope["session"] = (exchange, visit), _NotLoaded()
         guard = Guard(self._watch, visit, scope, send)
         has_begun, failure = False, None

@@ -198,6 +198,7 @@ def payload_of(vector):
         "formers": bytes.fromhex(system.pop("old", {"$bytes": ""})["$bytes"]),
         "signed_in_at": system.pop("auth", 0),
         "assurance": system.pop("aal", 0),
+        "client": system.pop("cli", ""),
     }
     attributes = {name: plain_reader.encode(value) for name, value in vector["attributes"].items()}
     return Payload(attributes=attributes, further=system, **known)

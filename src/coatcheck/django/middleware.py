@@ -37,7 +37,11 @@ class SessionMiddleware(DjangoMiddleware):
         exchange = _exchange(request, async_sessions())
         request.session = self.SessionStore()
         request.session.visit = exchange.begin(
-            request.META.get("HTTP_COOKIE"), https=request.is_secure(), host=request.META.get("HTTP_HOST", "")
+            request.META.get("HTTP_COOKIE"),
+            https=request.is_secure(),
+            host=request.META.get("HTTP_HOST", ""),
+            address=request.META.get("REMOTE_ADDR"),
+            user_agent=request.META.get("HTTP_USER_AGENT"),
         )
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:

@@ -35,13 +35,19 @@ _PLAIN: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control"
 
 @dataclass(slots=True)
 class Visit:
-    """One request: the ticket it brought, if it brought exactly one; its session, once loaded; whether that is over."""
+    """One request: the ticket it brought, if it brought exactly one; its session, once loaded; whether that is over.
+
+    origin: User-Agent header and address of the client; None for what is no request. has_ended: whether the session
+    of the ticket was ended here, for its client has changed.
+    """
 
     ticket: Ticket | None
     secure: bool
     https: bool = True
     session: Session | None = None
     is_over: bool = False
+    origin: tuple[str | None, str | None] | None = field(default=None, repr=False)
+    has_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +85,36 @@ class Exchange:
         self.sessions = sessions
         self.cookie = cookie
 
-    def begin(self, cookies: str | None, *, https: bool, host: str) -> Visit:
+    def begin(
+        self,
+        cookies: str | None,
+        *,
+        https: bool,
+        host: str,
+        address: str | None = None,
+        user_agent: str | None = None,
+    ) -> Visit:
         """Look at a request's Cookie header (several joined by "; "). Sends nothing.
 
+        address: of the client, as the framework has it; user_agent: its header. Both as they came, None for missing.
         A malformed identifier counts as none. So do several: one of them may be an attacker's.
         """
         secure = self.cookie.is_secure(https=https, host=host)
         values = self.cookie.read(cookies, secure=secure) if cookies else ()
         if len(values) > 1:
             log.warning("session_cookie_duplicated", extra={"count": len(values)})
-        return Visit(Ticket.parse(values[0]) if len(values) == 1 else None, secure, https)
+        ticket = Ticket.parse(values[0]) if len(values) == 1 else None
+        return Visit(ticket, secure, https, origin=(user_agent, address))
 
     async def load(self, visit: Visit) -> Session:
         """Give the request's session, a new one where there is none. Raises StoreError, which is no logout."""
         if visit.session is None:
-            known = None if visit.ticket is None else await self.sessions.load(visit.ticket)
+            found = None if visit.ticket is None else await self._find(visit, visit.ticket)
+            if found is None:
+                found = self.sessions.new()
+                await self._recognise(visit, found)
             if visit.session is None:  # nor has another task of this request loaded it meanwhile
-                visit.session = self.sessions.new() if known is None else known
+                visit.session = found
         return visit.session
 
     async def check_csrf(self, visit: Visit, token: str | None, *, is_own: bool) -> None:
@@ -117,6 +136,8 @@ class Exchange:
         if session is None:
             return Outcome()
         was_clean = session.status is Status.CLEAN
+        if session.header is None:  # one that the application has begun is this client's too
+            await self._recognise(visit, session)
         if session.accessed and self.sessions.is_rotation_due(session):  # else the response may be anybody's
             session.want_rotation()
         try:
@@ -171,6 +192,20 @@ class Exchange:
             case _:
                 raise error
 
+    async def _find(self, visit: Visit, ticket: Ticket) -> Session | None:
+        session = await self.sessions.load(ticket)
+        if session is None or await self._recognise(visit, session):
+            return session
+        visit.has_ended = visit.has_ended or session.ended
+        return None
+
+    async def _recognise(self, visit: Visit, session: Session) -> bool:
+        """Have *session* meet the client of the request; say whether it goes on."""
+        if visit.origin is None or self.sessions.policy.client is None:
+            return True
+        user_agent, address = visit.origin
+        return await self.sessions.recognise(session, user_agent=user_agent, address=address)
+
     async def _save(self, session: Session, *, may_fail: bool) -> None:
         try:
             await self.sessions.save(session)
@@ -183,7 +218,7 @@ class Exchange:
         if session.ended:
             return None if visit.ticket is None else self.cookie.remove(secure=visit.secure)
         if not session.cookie_due or session.identifier is None or session.is_superseded:
-            return None
+            return self.cookie.remove(secure=visit.secure) if visit.has_ended and session.header is None else None
         session.cookie_due = False
         if visit.secure and not visit.https:
             say_once_that_https_is_needed()

@@ -52,7 +52,13 @@ class SignIn:
         while True:
             header = session.new_header(max(await self._store.now(), earliest), ticket.digest)
             attributes = apply(changes, _only(session.stored, crossing))
-            payload = Payload(subject, attributes, signed_in_at=header.created_at, assurance=assurance)
+            payload = Payload(
+                subject,
+                attributes,
+                signed_in_at=header.created_at,
+                assurance=assurance,
+                client=session.client.text,
+            )
             bound = await self._store.bind(
                 ticket.handle,
                 header,
