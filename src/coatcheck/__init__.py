@@ -29,6 +29,7 @@ from coatcheck.model.errors import (
     SessionError,
     SessionLimitReached,
     SessionRevoked,
+    SourceLimited,
     StoreError,
     StoreUnavailable,
 )
@@ -36,6 +37,7 @@ from coatcheck.model.events import Event, EventType
 from coatcheck.model.keyring import Keyring, new_key
 from coatcheck.model.policy import AtLimit, SessionPolicy
 from coatcheck.model.session import Session, SessionInfo, Status
+from coatcheck.model.sources import SourcePolicy
 from coatcheck.model.ticket import Handle
 from coatcheck.runtime.aio import AsyncSessions
 from coatcheck.runtime.sync import Sessions
@@ -67,6 +69,8 @@ __all__ = [
     "SessionPolicy",
     "SessionRevoked",
     "Sessions",
+    "SourceLimited",
+    "SourcePolicy",
     "Status",
     "StoreError",
     "StoreUnavailable",

@@ -73,7 +73,8 @@ class SessionMiddleware:
         exclude: path prefixes ("/static") where nothing is loaded ahead.
         ahead: False loads nothing until `session_of` is awaited; `request.session` needs that first, then.
         on_error: answers a request whose session could not be loaded or saved, with a response, or with None
-            for ours: 503 for the store, 409 for a conflict, 403 for a limit and for CSRF. May be async.
+            for ours: 503 for the store, 409 for a conflict, 403 for a limit and for CSRF, 429 for a source. May be
+            async.
         csrf: True, or a policy, refuses requests that may change something (POST, PUT, ...) without a token of
             `csrf_token`, and WebSockets that pages of other origins open.
         Raises ConfigurationError.

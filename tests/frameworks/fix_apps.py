@@ -340,7 +340,7 @@ def app(framework: Framework, running: Running, server: Server, shared_key: str)
 
 @pytest.fixture
 def guarded(framework: Framework, running: Running, frail: Frail, shared_key: str) -> Iterator[App]:
-    """Give the framework's app over the store that may be killed: https, at most 2 sessions a user, clients watched."""
+    """Give the framework's app over the store that may be killed: for https, and with limits; see apps/common.py."""
     frail.server.client.flushall()
     app = running.app(framework, frail.server, shared_key, https="1", limit="2")
     yield app

@@ -28,7 +28,13 @@ STORED: Final = _key("coatcheck.stored", object)
 
 _REFUSALS: Final[dict[int, type[web.HTTPException]]] = {
     kind.status_code: kind
-    for kind in (web.HTTPServiceUnavailable, web.HTTPUnauthorized, web.HTTPForbidden, web.HTTPConflict)
+    for kind in (
+        web.HTTPServiceUnavailable,
+        web.HTTPUnauthorized,
+        web.HTTPForbidden,
+        web.HTTPConflict,
+        web.HTTPTooManyRequests,
+    )
 }
 
 

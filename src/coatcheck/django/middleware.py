@@ -17,6 +17,7 @@ from coatcheck.model.errors import (
     SessionConflict,
     SessionError,
     SessionLimitReached,
+    SourceLimited,
     StoreError,
 )
 from coatcheck.runtime.sync import run
@@ -55,7 +56,9 @@ class SessionMiddleware(DjangoMiddleware):
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer a view that let an error of the session pass."""
-        if isinstance(error, StoreError | SessionLimitReached | SessionConflict | AuthenticationRequired):
+        if isinstance(
+            error, StoreError | SessionLimitReached | SessionConflict | AuthenticationRequired | SourceLimited
+        ):
             return _failed(request, error)
         if isinstance(getattr(request, "session", None), SessionStore):
             request.session.failure = None  # the application dealt with it, and failed of something else

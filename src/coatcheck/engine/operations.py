@@ -15,6 +15,7 @@ from coatcheck.engine.clock import Clock
 from coatcheck.engine.recognition import Recognition
 from coatcheck.engine.resealing import Resealed
 from coatcheck.engine.signin import SignIn, check_subject, subject_of
+from coatcheck.engine.sources import Sources
 from coatcheck.engine.store import ALL_PARTITIONS, Store
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
@@ -65,6 +66,8 @@ class Operations:
         self._writer = Writer(self._store, self.policy)
         self._sign_in = SignIn(self._store, self._writer, self.policy)
         looks = self.policy.client
+        limits = self.policy.sources
+        self.sources = None if limits is None else Sources(limits, self._store.clock, self._writer.last_use)
         self._recognition = None if looks is None else Recognition(self._store, self._writer, looks)
 
     # One session
