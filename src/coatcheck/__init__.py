@@ -16,6 +16,7 @@ Web applications use an adapter instead: coatcheck.django, .flask, .starlette, .
 
 from coatcheck.model import profiles
 from coatcheck.model.activity import Activity
+from coatcheck.model.client import Client, ClientPolicy, OnChange
 from coatcheck.model.compartment import Compartment
 from coatcheck.model.cookie import CookiePolicy, SameSite
 from coatcheck.model.csrf import CsrfPolicy
@@ -30,6 +31,7 @@ from coatcheck.model.errors import (
     SessionError,
     SessionLimitReached,
     SessionRevoked,
+    SourceLimited,
     StoreError,
     StoreUnavailable,
 )
@@ -38,6 +40,7 @@ from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Keyring, new_key
 from coatcheck.model.policy import AtLimit, SessionPolicy
 from coatcheck.model.session import Session, SessionInfo, Status
+from coatcheck.model.sources import SourcePolicy
 from coatcheck.model.ticket import Handle
 from coatcheck.runtime.aio import AsyncSessions
 from coatcheck.runtime.sync import Sessions
@@ -47,6 +50,8 @@ __all__ = [
     "AsyncSessions",
     "AtLimit",
     "AuthenticationRequired",
+    "Client",
+    "ClientPolicy",
     "Compartment",
     "ConfigurationError",
     "CookiePolicy",
@@ -59,6 +64,7 @@ __all__ = [
     "IssuerUnavailable",
     "Keyring",
     "LogoutTokenInvalid",
+    "OnChange",
     "RecordCorrupted",
     "SameSite",
     "Session",
@@ -69,6 +75,8 @@ __all__ = [
     "SessionPolicy",
     "SessionRevoked",
     "Sessions",
+    "SourceLimited",
+    "SourcePolicy",
     "Status",
     "StoreError",
     "StoreUnavailable",

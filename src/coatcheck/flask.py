@@ -21,8 +21,9 @@ What Flask's settings mean here:
   always; a site without https says `cookie=CookiePolicy(secure=False)`. With `app.debug`, http://localhost needs none.
 - SESSION_REFRESH_EACH_REQUEST is not used: use extends the session on the server, at most once in a tenth of its idle
   timeout, and the cookie is not sent again for that.
-- An outage is answered with 503, a refused sign-in with 403, a conflict with 409, unless the app has an `errorhandler`
-  for the exception, for `coatcheck.SessionError`, or for that status. In the answer to an outage the session is empty.
+- An outage is answered with 503, a refused sign-in with 403, a conflict with 409, a source over its limit with 429,
+  unless the app has an `errorhandler` for the exception, for `coatcheck.SessionError`, or for that status. In the
+  answer to an outage, and to a source over its limit, the session is empty.
 - A generator that streams a response may read the session, so every such response gets Vary and Cache-Control. What
   it changes is saved too, unless that takes a new cookie: then it is too late.
 
@@ -44,7 +45,7 @@ from werkzeug.exceptions import HTTPException, default_exceptions
 from coatcheck.engine.exchange import Exchange, Visit
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.model.csrf import CsrfPolicy
-from coatcheck.model.errors import ConfigurationError, SessionError, StoreError
+from coatcheck.model.errors import ConfigurationError, SessionError, SourceLimited, StoreError
 from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
@@ -97,7 +98,8 @@ class SessionInterface(FlaskInterface):
         """Give the request a session, without loading it."""
         exchange = self._in_debug if app.debug else self._exchange
         cookies, host = request.headers.get("Cookie"), request.headers.get("Host", "")
-        visit = exchange.begin(cookies, https=request.is_secure, host=host)
+        address, user_agent = request.remote_addr, request.headers.get("User-Agent")
+        visit = exchange.begin(cookies, https=request.is_secure, host=host, address=address, user_agent=user_agent)
         return LazySession(exchange, visit, app.permanent_session_lifetime)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:  # noqa: ARG002  Flask's
@@ -146,7 +148,7 @@ class SessionInterface(FlaskInterface):
         """Answer an error that Flask would make a 500 of: one of the save, of an after_request function, of a page."""
         if not isinstance(error, SessionError):
             return otherwise(error)
-        _lazy(session).give_up(for_good=isinstance(error, StoreError))
+        _lazy(session).give_up(for_good=isinstance(error, StoreError | SourceLimited))
         try:
             answer = current_app.handle_user_exception(error)
         except Exception as unanswered:  # noqa: BLE001  which is what Flask does with what a handler raises
@@ -164,7 +166,7 @@ class LazySession(SessionMixin):
         self.exchange = exchange
         self.visit = visit
         self._lifetime = lifetime
-        self._failure: StoreError | None = None
+        self._failure: StoreError | SourceLimited | None = None
         self._lost = False
 
     def full(self) -> Session:
@@ -176,7 +178,7 @@ class LazySession(SessionMixin):
             raise self._failure
         try:
             return run(self.exchange.load(self.visit))
-        except StoreError as error:
+        except (StoreError, SourceLimited) as error:
             self._failure = error
             raise
 

@@ -14,8 +14,8 @@ loads it then. It is also a dependency: ``dependencies={"session": Provide(sessi
 WebSockets and event streams are closed when the session they were opened in ends. Against CSRF there is Litestar's own
 ``CSRFConfig``.
 
-A failed store is answered with 503, a refused sign-in with 403, a conflict with 409, unless ``exception_handlers``
-says otherwise for StoreError, SessionLimitReached or SessionConflict.
+A failed store is answered with 503, a refused sign-in with 403, a conflict with 409, a source over its limit with 429,
+unless ``exception_handlers`` says otherwise for StoreError, SessionLimitReached, SessionConflict or SourceLimited.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -43,6 +43,7 @@ from coatcheck.model.errors import (
     SessionConflict,
     SessionError,
     SessionLimitReached,
+    SourceLimited,
     StoreError,
 )
 from coatcheck.model.policy import SessionPolicy
@@ -100,7 +101,10 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
             # A test client's set_session_data makes a connection that has cookies and no header.
             cookies = connection.headers.getall("cookie", None) or [f"{k}={v}" for k, v in connection.cookies.items()]
             https, host = scope["scheme"] in {"https", "wss"}, connection.headers.get("host", "")
-            scope[_VISIT] = exchange, exchange.begin("; ".join(cookies), https=https, host=host)
+            address = (scope.get("client") or (None,))[0]
+            user_agent = connection.headers.get("user-agent")
+            visit = exchange.begin("; ".join(cookies), https=https, host=host, address=address, user_agent=user_agent)
+            scope[_VISIT] = exchange, visit
         return cast("tuple[Exchange, Visit]", scope[_VISIT])
 
     def get_session_id(self, connection: Connection) -> str | None:
@@ -245,5 +249,5 @@ def _answer(request: AnyRequest, error: Exception) -> Response[str]:
 
 
 _ANSWERS: "Final[ExceptionHandlersMap]" = dict.fromkeys(
-    (StoreError, SessionLimitReached, SessionConflict, AuthenticationRequired), _answer
+    (StoreError, SessionLimitReached, SessionConflict, AuthenticationRequired, SourceLimited), _answer
 )

@@ -73,7 +73,8 @@ class SessionMiddleware:
         exclude: path prefixes ("/static") where nothing is loaded ahead.
         ahead: False loads nothing until `session_of` is awaited; `request.session` needs that first, then.
         on_error: answers a request whose session could not be loaded or saved, with a response, or with None
-            for ours: 503 for the store, 409 for a conflict, 403 for a limit and for CSRF. May be async.
+            for ours: 503 for the store, 409 for a conflict, 403 for a limit and for CSRF, 429 for a source. May be
+            async.
         csrf: True, or a policy, refuses requests that may change something (POST, PUT, ...) without a token of
             `csrf_token`, and WebSockets that pages of other origins open.
         Raises ConfigurationError.
@@ -98,7 +99,13 @@ class SessionMiddleware:
         exchange = self._in_debug if getattr(scope.get("app"), "debug", False) else self._exchange
         headers = Headers(scope=scope)
         https = scope.get("scheme") in ("https", "wss")
-        visit = exchange.begin("; ".join(headers.getlist("cookie")), https=https, host=headers.get("host", ""))
+        visit = exchange.begin(
+            "; ".join(headers.getlist("cookie")),
+            https=https,
+            host=headers.get("host", ""),
+            address=(scope.get("client") or (None,))[0],
+            user_agent=headers.get("user-agent"),
+        )
         scope[_VISIT], scope["session"] = (exchange, visit), _NotLoaded()
         guard = Guard(self._watch, visit, scope, send)
         has_begun, failure = False, None

@@ -111,6 +111,16 @@ answer = client.get("/outage")
 assert (answer.status_code, answer.headers["Retry-After"], "moment" in answer.text) == (503, "5", True)
 assert client.get("/conflict").status_code == 409
 """,
+    "sources": """
+from fastapi.testclient import TestClient
+
+with TestClient(app, base_url="https://testserver", client=("192.0.2.7", 5000)) as client:
+    def visit():
+        client.cookies.clear()
+        return client.post("/cart/book").status_code
+
+    assert [visit() for _ in range(102)] == [200] * 100 + [429] * 2
+""",
     "django": """
 from django.conf import settings
 settings.configure(COATCHECK=COATCHECK, SECRET_KEY="of the test, and thirty-two characters long")

@@ -85,11 +85,15 @@ FRAMEWORKS = {
 class Browser:
     """Somebody's browser: it keeps the session's cookie, and its connection, which leads to one worker."""
 
-    def __init__(self, url: str, cookie: str = "", *, https: bool = False) -> None:
-        """Visit the app at *url*. cookie: a Cookie header to begin with. https: as a proxy would report it."""
+    def __init__(self, url: str, cookie: str = "", *, https: bool = False, address: str | None = None) -> None:
+        """Visit the app at *url*. cookie: a Cookie header to begin with. https: as a proxy would report it.
+
+        address: of this machine, to come from (127.0.1.1).
+        """
         self.cookie = cookie
         headers = {"X-Forwarded-Proto": "https"} if https else {}
-        self._http = httpx.Client(base_url=url, headers=headers, verify=_NO_TLS, trust_env=False, timeout=20)
+        transport = httpx.HTTPTransport(verify=_NO_TLS, trust_env=False, local_address=address)
+        self._http = httpx.Client(base_url=url, headers=headers, transport=transport, trust_env=False, timeout=20)
 
     def get(self, path: str, **params: object) -> httpx.Response:
         """Follow a link."""
@@ -147,9 +151,9 @@ class App:
     https: bool
     _browsers: list[Browser] = field(default_factory=list)
 
-    def browser(self, cookie: str = "", *, url: str | None = None) -> Browser:
-        """Open another browser, here or at another *url*; the end of the test closes it."""
-        self._browsers.append(Browser(url or self.url, cookie, https=self.https))
+    def browser(self, cookie: str = "", *, url: str | None = None, address: str | None = None) -> Browser:
+        """Open another browser, here or at another *url*; the end of the test closes it. address: to come from."""
+        self._browsers.append(Browser(url or self.url, cookie, https=self.https, address=address))
         return self._browsers[-1]
 
     def signed_in(self, user: str = "ada", device: str = "laptop") -> Browser:
@@ -336,7 +340,7 @@ def app(framework: Framework, running: Running, server: Server, shared_key: str)
 
 @pytest.fixture
 def guarded(framework: Framework, running: Running, frail: Frail, shared_key: str) -> Iterator[App]:
-    """Give the framework's app over https, with at most 2 sessions a user, over the store that may be killed."""
+    """Give the framework's app over the store that may be killed: for https, and with limits; see apps/common.py."""
     frail.server.client.flushall()
     app = running.app(framework, frail.server, shared_key, https="1", limit="2")
     yield app

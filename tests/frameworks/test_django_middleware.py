@@ -12,8 +12,16 @@ from django.core.management.base import SystemCheckError
 from django.http import HttpResponse
 from django.test import Client, RequestFactory, modify_settings, override_settings
 
-from coatcheck import AtLimit, ConfigurationError, CookiePolicy, SessionPolicy, StoreUnavailable
-from coatcheck.django import SessionMiddleware, SessionStore, sessions
+from coatcheck import (
+    AtLimit,
+    ConfigurationError,
+    CookiePolicy,
+    SessionPolicy,
+    SourceLimited,
+    SourcePolicy,
+    StoreUnavailable,
+)
+from coatcheck.django import SessionMiddleware, SessionStore, async_sessions, sessions
 
 pytestmark = pytest.mark.django
 
@@ -146,6 +154,28 @@ def test_key_for_a_stranger(project, store):
 
     assert first.content.decode() == second.content.decode() == cookie
     assert lines(second) == []
+
+
+@pytest.mark.requirement("R56")
+@pytest.mark.parametrize("store", ["create", "save"])
+def test_source_over_its_limit(project, server, store):
+    """Keys for strangers count as sessions that their source creates; over the limit the view is not given one."""
+
+    def view(request):
+        getattr(request.session, store)()
+        return HttpResponse()
+
+    policy = SessionPolicy(sources=SourcePolicy(creations=2))
+    with override_settings(COATCHECK={**project, "POLICY": policy}):
+        assert [answer(view).status_code for _ in range(2)] == [200, 200]
+        with pytest.raises(SourceLimited) as error:  # which Django hands to process_exception
+            answer(view)
+        request = RequestFactory().get("/")
+        assert SessionMiddleware(view).process_exception(request, error.value).status_code == 429
+        assert answer(put).status_code == 429
+        assert sessions().core.sources is async_sessions().sources
+
+    assert len(server.keys(":s:")) == 2
 
 
 def test_cookie_object(project):

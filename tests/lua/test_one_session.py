@@ -53,12 +53,12 @@ def stored(bench):
     return record
 
 
-def save(bench, revision, record, ttl=IDLE, *, deadline=None, rotates=0):
+def save(bench, revision, record, ttl=IDLE, *, deadline=None, event="", why=""):
     """Run save on the first handle; with *deadline*, also on the indexes."""
     keys = [bench.key(ONE), bench.g, bench.e, *(() if deadline is None else (bench.u, bench.x))]
     listed = () if deadline is None else (deadline,)
-    digest = bench.place.digest
-    return bench.run(scripts.SAVE, keys, pack_revision(revision), record, ttl, ONE, bench.now, digest, rotates, *listed)
+    told = (ONE, bench.now, bench.place.digest, event, why)
+    return bench.run(scripts.SAVE, keys, pack_revision(revision), record, ttl, *told, *listed)
 
 
 def test_save(bench, stored):
@@ -81,6 +81,18 @@ def test_save_again(bench, stored):
 
 
 @pytest.mark.requirement("R38")
+def test_save_tells_once(bench, stored):
+    """The event of a save, and why, are told once, however often the save is sent; without one nothing is told."""
+    newer = bench.record(ONE, revision=2)
+    for _ in range(2):
+        save(bench, 1, newer, event="client changed", why="address")
+    save(bench, 1, bench.record(ONE, revision=2), event="client changed")
+    save(bench, 2, bench.record(ONE, revision=3))
+
+    told = [fields for _, fields in bench.client.xrange(bench.e)][1:]
+    assert [(fields[b"t"], fields[b"why"]) for fields in told] == [(b"client changed", b"address")]
+
+
 def test_save_of_an_old_revision(bench, stored):
     """A save made from an older revision changes nothing, and brings the present record."""
     theirs = bench.record(ONE, revision=2)

@@ -85,6 +85,7 @@ RECORDS = {
             assurance=2,
         ),
     ),
+    "of a known client": (HEADER, Payload("ada", {}, signed_in_at=1, client="Firefox on Linux\n192.0.2.0/24")),
     "empty, cookie ends with the browser": (
         Header(
             revision=2**32 - 1,

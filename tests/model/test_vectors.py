@@ -211,6 +211,7 @@ def payload_of(vector):
         "signed_in_at": system.pop("auth", 0),
         "assurance": system.pop("aal", 0),
         "issued": system.pop("iss", []),
+        "client": system.pop("cli", ""),
     }
     attributes = {name: plain_reader.encode(value) for name, value in vector["attributes"].items()}
     return Payload(attributes=attributes, further=system, **known)

@@ -18,7 +18,8 @@ storage neither of requests that do not ask for a session nor of responses that 
 WebSockets do is saved, they are not closed when the session ends, and there is no protection against CSRF.
 
 A failed store is answered with web.HTTPServiceUnavailable, a refused sign-in and CSRF with web.HTTPForbidden, a
-conflict with web.HTTPConflict. A middleware outside this one may answer otherwise; ``__cause__`` says what went wrong.
+conflict with web.HTTPConflict, a source over its limit with web.HTTPTooManyRequests. A middleware outside this one may
+answer otherwise; ``__cause__`` says what went wrong.
 
 aiohttp ignores X-Forwarded-Proto. Behind a proxy that ends TLS, a middleware outside this one must go on with
 ``request.clone(scheme="https")`` where the proxy, and nobody else, says so.

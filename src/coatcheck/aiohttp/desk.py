@@ -28,7 +28,13 @@ STORED: Final = _key("coatcheck.stored", object)
 
 _REFUSALS: Final[dict[int, type[web.HTTPException]]] = {
     kind.status_code: kind
-    for kind in (web.HTTPServiceUnavailable, web.HTTPUnauthorized, web.HTTPForbidden, web.HTTPConflict)
+    for kind in (
+        web.HTTPServiceUnavailable,
+        web.HTTPUnauthorized,
+        web.HTTPForbidden,
+        web.HTTPConflict,
+        web.HTTPTooManyRequests,
+    )
 }
 
 
@@ -106,4 +112,6 @@ class Desk:
         """Look at a *request*. Sends nothing."""
         exchange = self._exchanges[asyncio.get_running_loop().get_debug()]
         cookies = "; ".join(request.headers.getall(hdrs.COOKIE, ()))
-        return Errand(exchange, exchange.begin(cookies, https=request.secure, host=request.host))
+        address, user_agent = request.remote, request.headers.get(hdrs.USER_AGENT)
+        visit = exchange.begin(cookies, https=request.secure, host=request.host, address=address, user_agent=user_agent)
+        return Errand(exchange, visit)

@@ -31,8 +31,8 @@ Signing in and out:
   sets that attribute itself when it signs somebody in.
 - COOKIE: a CookiePolicy.
 - FAILURE_VIEW: a function (request, error), or its dotted path, that answers where the store cannot be reached (else
-  503), a sign-in is over the limit (403), a strict session met a conflict (409) or `require_fresh` refuses (401).
-  None from it means: as usual.
+  503), a sign-in is over the limit (403), a strict session met a conflict (409), a source is over its limit (429) or
+  `require_fresh` refuses (401). None from it means: as usual.
 
 Where there is no POLICY, SESSION_COOKIE_AGE is the idle timeout, and the absolute one too, since Django lets only
 a change prolong a session; with SESSION_SAVE_EVERY_REQUEST each use does, for 30 days (or that age, if longer).

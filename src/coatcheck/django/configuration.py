@@ -61,9 +61,11 @@ def configuration() -> Configuration:
     }
     cookie = given.get("COOKIE") or _cookie()
     view = given.get("FAILURE_VIEW")
+    sessions, async_sessions = Sessions(**arguments), AsyncSessions(**arguments)
+    async_sessions.sources = sessions.core.sources  # a source is one, whichever kind of view it asks for
     return Configuration(
-        sessions=Sessions(**arguments),
-        async_sessions=AsyncSessions(**arguments),
+        sessions=sessions,
+        async_sessions=async_sessions,
         cookie=cookie,
         test_cookie=_test_cookie(cookie),
         failure_view=import_string(view) if isinstance(view, str) else view,

@@ -17,6 +17,7 @@ from coatcheck.model.errors import (
     SessionConflict,
     SessionError,
     SessionLimitReached,
+    SourceLimited,
     StoreError,
 )
 from coatcheck.runtime.sync import run
@@ -37,7 +38,11 @@ class SessionMiddleware(DjangoMiddleware):
         exchange = _exchange(request, async_sessions())
         request.session = self.SessionStore()
         request.session.visit = exchange.begin(
-            request.META.get("HTTP_COOKIE"), https=request.is_secure(), host=request.META.get("HTTP_HOST", "")
+            request.META.get("HTTP_COOKIE"),
+            https=request.is_secure(),
+            host=request.META.get("HTTP_HOST", ""),
+            address=request.META.get("REMOTE_ADDR"),
+            user_agent=request.META.get("HTTP_USER_AGENT"),
         )
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
@@ -51,7 +56,9 @@ class SessionMiddleware(DjangoMiddleware):
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer a view that let an error of the session pass."""
-        if isinstance(error, StoreError | SessionLimitReached | SessionConflict | AuthenticationRequired):
+        if isinstance(
+            error, StoreError | SessionLimitReached | SessionConflict | AuthenticationRequired | SourceLimited
+        ):
             return _failed(request, error)
         if isinstance(getattr(request, "session", None), SessionStore):
             request.session.failure = None  # the application dealt with it, and failed of something else

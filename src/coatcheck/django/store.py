@@ -15,7 +15,7 @@ from coatcheck.django.configuration import async_sessions, blocking, configurati
 from coatcheck.django.expiry import NAME, apply_expiry, goes_with_browser
 from coatcheck.engine.exchange import Exchange, Outcome, Visit
 from coatcheck.engine.operations import Operations
-from coatcheck.model.errors import SessionRevoked, StoreError
+from coatcheck.model.errors import SessionRevoked, SourceLimited, StoreError
 from coatcheck.model.session import Session
 from coatcheck.model.ticket import Ticket
 from coatcheck.runtime.sync import run
@@ -24,13 +24,13 @@ from coatcheck.runtime.sync import run
 class SessionStore(SessionBase):
     """A request's session, as Django's code sees it. Loaded when it is first needed, saved by the middleware.
 
-    visit: the request's dealings with the session. failure: the store's error that loading it met.
+    visit: the request's dealings with the session. failure: the error that loading it met, of the store or the limit.
     """
 
     def __init__(self, session_key: str | None = None) -> None:
         """Present the session of *session_key*, the cookie's value, or a new one. Sends nothing."""
         self.visit = Visit(None, secure=True)
-        self.failure: StoreError | None = None
+        self.failure: StoreError | SourceLimited | None = None
         self._is_modified = False
         self._clears = False  # before it was loaded
         self._signs_in = False
@@ -214,7 +214,7 @@ class SessionStore(SessionBase):
     async def _load(self, sessions: Operations) -> Session:
         try:
             session = await Exchange(sessions, configuration().cookie).load(self.visit)
-        except StoreError as error:
+        except (StoreError, SourceLimited) as error:
             self.failure = error
             raise
         if self._clears:
@@ -242,11 +242,14 @@ class SessionStore(SessionBase):
             raise CreateError
         if session.ended:
             raise UpdateError
+        exchange = Exchange(sessions, configuration().cookie)
         if session.is_new and session.is_empty:
+            exchange.count_creation(self.visit)
             self.visit.session = await sessions.create()
             return
         try:
             await self._settle(session, sessions)
+            exchange.admit(self.visit, session)
             await sessions.save(session)
         except SessionRevoked as error:
             raise UpdateError(str(error)) from error

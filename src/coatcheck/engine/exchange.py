@@ -11,6 +11,7 @@ An adapter only carries these to and from its framework. It loads as late as the
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from typing import Final
 
@@ -23,6 +24,7 @@ from coatcheck.model.errors import (
     SessionError,
     SessionLimitReached,
     SessionRevoked,
+    SourceLimited,
     StoreError,
 )
 from coatcheck.model.session import Session, Status
@@ -35,13 +37,19 @@ _PLAIN: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control"
 
 @dataclass(slots=True)
 class Visit:
-    """One request: the ticket it brought, if it brought exactly one; its session, once loaded; whether that is over."""
+    """One request: the ticket it brought, if it brought exactly one; its session, once loaded; whether that is over.
+
+    origin: User-Agent header and address of the client; None for what is no request, and where the policy does not look
+    at them. has_ended: whether the session of the ticket was ended here, for its client has changed.
+    """
 
     ticket: Ticket | None
     secure: bool
     https: bool = True
     session: Session | None = None
     is_over: bool = False
+    origin: tuple[str | None, str | None] | None = field(default=None, repr=False)
+    has_ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +80,51 @@ class Failure:
 class Exchange:
     """The session side of an application's requests: its sessions and its cookie."""
 
-    __slots__ = ("cookie", "sessions")
+    __slots__ = ("_asks_for_origin", "cookie", "sessions")
 
     def __init__(self, sessions: Operations, cookie: CookiePolicy) -> None:
         """Serve *sessions* through *cookie*."""
         self.sessions = sessions
         self.cookie = cookie
+        self._asks_for_origin = sessions.policy.client is not None or sessions.policy.sources is not None
 
-    def begin(self, cookies: str | None, *, https: bool, host: str) -> Visit:
+    def begin(
+        self,
+        cookies: str | None,
+        *,
+        https: bool,
+        host: str,
+        address: str | None = None,
+        user_agent: str | None = None,
+    ) -> Visit:
         """Look at a request's Cookie header (several joined by "; "). Sends nothing.
 
+        address: of the client, as the framework has it; user_agent: its header. Both as they came, None for missing.
         A malformed identifier counts as none. So do several: one of them may be an attacker's.
         """
         secure = self.cookie.is_secure(https=https, host=host)
         values = self.cookie.read(cookies, secure=secure) if cookies else ()
         if len(values) > 1:
             log.warning("session_cookie_duplicated", extra={"count": len(values)})
-        return Visit(Ticket.parse(values[0]) if len(values) == 1 else None, secure, https)
+        ticket = Ticket.parse(values[0]) if len(values) == 1 else None
+        return Visit(ticket, secure, https, origin=(user_agent, address) if self._asks_for_origin else None)
 
     async def load(self, visit: Visit) -> Session:
-        """Give the request's session, a new one where there is none. Raises StoreError, which is no logout."""
+        """Give the request's session, a new one where there is none. Raises StoreError, which is no logout.
+
+        And SourceLimited, which is none either, before the store is asked where the policy's `sources` says so.
+        """
         if visit.session is None:
-            known = None if visit.ticket is None else await self.sessions.load(visit.ticket)
+            if visit.origin is not None:
+                found = await self._find(visit, *visit.origin)
+            else:
+                found = None if visit.ticket is None else await self.sessions.load(visit.ticket)
+            if found is None:
+                found = self.sessions.new()
+                if visit.origin is not None:
+                    await self._recognise(found, *visit.origin)
             if visit.session is None:  # nor has another task of this request loaded it meanwhile
-                visit.session = self.sessions.new() if known is None else known
+                visit.session = found
         return visit.session
 
     async def check_csrf(self, visit: Visit, token: str | None, *, is_own: bool) -> None:
@@ -111,12 +140,15 @@ class Exchange:
 
         A session that ended meanwhile stays ended, whatever this request did to it, and the response leaves
         the browser's cookie alone: it may already be a newer one. Raises SessionConflict, SessionLimitReached,
-        StoreError (never for a mere touch).
+        SourceLimited, StoreError (never for a mere touch).
         """
         session = visit.session
         if session is None:
             return Outcome()
         was_clean = session.status is Status.CLEAN
+        if visit.origin is not None and session.header is None:
+            await self._recognise(session, *visit.origin)  # one that the application has begun is this client's too
+            self.admit(visit, session)
         if session.accessed and self.sessions.is_rotation_due(session):  # else the response may be anybody's
             session.want_rotation()
         try:
@@ -128,6 +160,18 @@ class Exchange:
         visit.is_over = session.ended
         cookie = self._cookie_for(visit, session)
         return Outcome(cookie, session.accessed or cookie is not None)
+
+    def admit(self, visit: Visit, session: Session) -> None:
+        """Count *session* if a save will create it, as nobody's. Raises SourceLimited."""
+        if self.sessions.sources is None or session.header is not None or session.ended or session.is_empty:
+            return
+        if self.sessions.wanted_subject(session) is None:
+            self.count_creation(visit)
+
+    def count_creation(self, visit: Visit) -> None:
+        """Count that *visit* is about to create a session of nobody. Raises SourceLimited."""
+        if self.sessions.sources is not None and visit.origin is not None:
+            self.sessions.sources.count_creation(visit.origin[1])
 
     async def finish_late(self, visit: Visit) -> None:
         """Save what was done after `finish`, when the response was on its way: no cookie can be set any more.
@@ -165,6 +209,12 @@ class Exchange:
                 return Failure(503, text, (*_PLAIN, ("Retry-After", "1")))
             case SessionLimitReached():
                 return Failure(403, "You are signed in on as many devices as you may be.\n")
+            case SourceLimited():
+                wait = str(error.retry_after // timedelta(seconds=1))
+                text = (
+                    f"Too many requests come from your network. You are not signed out; try again in {wait} seconds.\n"
+                )
+                return Failure(429, text, (*_PLAIN, ("Retry-After", wait)))
             case CsrfRefused():
                 log.warning("csrf_refused", extra={"error": str(error)})
                 return Failure(403, f"Refused, and nothing was done: {error}.\n")
@@ -175,6 +225,27 @@ class Exchange:
                 return Failure(409, "Another request changed the same thing meanwhile; please try again.\n")
             case _:
                 raise error
+
+    async def _find(self, visit: Visit, user_agent: str | None, address: str | None) -> Session | None:
+        """Load the session of the ticket, as far as its source and its client let that be."""
+        ticket, sources = visit.ticket, self.sessions.sources
+        if ticket is None:
+            return None
+        if sources is not None:
+            sources.check_lookup(address, ticket)
+        session = await self.sessions.load(ticket)
+        if session is None:
+            if sources is not None:
+                sources.count_unknown(address, ticket)
+            return None
+        if await self._recognise(session, user_agent, address):
+            return session
+        visit.has_ended = visit.has_ended or session.ended
+        return None
+
+    async def _recognise(self, session: Session, user_agent: str | None, address: str | None) -> bool:
+        """Have *session* meet the client of the request; say whether it goes on."""
+        return await self.sessions.recognise(session, user_agent=user_agent, address=address)
 
     async def _save(self, session: Session, *, may_fail: bool) -> None:
         try:
@@ -188,7 +259,7 @@ class Exchange:
         if session.ended:
             return None if visit.ticket is None else self.cookie.remove(secure=visit.secure)
         if not session.cookie_due or session.identifier is None or session.is_superseded:
-            return None
+            return self.cookie.remove(secure=visit.secure) if visit.has_ended and session.header is None else None
         session.cookie_due = False
         if visit.secure and not visit.https:
             say_once_that_https_is_needed()

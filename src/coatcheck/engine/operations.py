@@ -13,13 +13,16 @@ from typing import Any, Final
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.issued import IssuerLinks
+from coatcheck.engine.recognition import Recognition
 from coatcheck.engine.resealing import Resealed
 from coatcheck.engine.signin import SignIn, check_subject, subject_of
+from coatcheck.engine.sources import Sources
 from coatcheck.engine.store import ALL_PARTITIONS, Store
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
 from coatcheck.model.activity import Activity
+from coatcheck.model.client import Client
 from coatcheck.model.codec import decode
 from coatcheck.model.errors import (
     AuthenticationRequired,
@@ -65,6 +68,10 @@ class Operations:
         self._writer = Writer(self._store, self.policy)
         self._links = IssuerLinks(self._store, self._writer)
         self._sign_in = SignIn(self._store, self._writer, self._links, self.policy)
+        looks = self.policy.client
+        limits = self.policy.sources
+        self.sources = None if limits is None else Sources(limits, self._store.clock, self._writer.last_use)
+        self._recognition = None if looks is None else Recognition(self._store, self._writer, looks)
 
     # One session
 
@@ -159,6 +166,20 @@ class Operations:
         Sends nothing, and returns True, when this process did so less than a tenth of the idle timeout ago.
         """
         return await self._writer.touch(session)
+
+    async def recognise(self, session: Session, *, user_agent: str | None, address: str | None) -> bool:
+        """Compare who uses *session* now with the client it knows, as the policy's `client` asks; say if it goes on.
+
+        For the request that has just loaded it, before anything is done to it; the web adapters do this. user_agent:
+        the header, None where it is missing. address: of the client.
+        Nothing is sent where nothing has changed, else one script writes the new client and the event, or ends the
+        session. False: it has ended, by this (`Status.REVOKED`) or by another request.
+        Raises StoreError where a change that calls for a step-up, or for the end, could not be written: the request
+        must not go on then. One that is only observed is logged then, and met again by the next request.
+        """
+        if self._recognition is None or self.policy.client is None:
+            return True
+        return await self._recognition.recognise(session, self.policy.client.look(user_agent, address))
 
     def is_rotation_due(self, session: Session) -> bool:
         """Say whether the policy's rotate_every has passed since the session last got a secret. Sends nothing."""
@@ -256,7 +277,7 @@ class Operations:
         clock, signed_in_at = self._store.clock, session.payload.signed_in_at
         if session.header is None or session.subject is None or not signed_in_at or not clock.is_known:
             return False
-        return session.assurance >= assurance and clock.now() - signed_in_at <= milliseconds(within)
+        return session.assurance >= max(1, assurance) and clock.now() - signed_in_at <= milliseconds(within)
 
     def require_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> None:
         """Raise AuthenticationRequired unless `is_fresh`: ask the user to authenticate, then `bind` anew."""
@@ -484,6 +505,7 @@ class Operations:
             idle_deadline=instant(ends_at),
             absolute_deadline=instant(header.absolute_deadline),
             metadata=shown,
+            client=Client.parse(payload.client),
         )
 
 

@@ -62,6 +62,7 @@ class SignIn:
                 signed_in_at=header.created_at,
                 assurance=assurance,
                 issued=issued.pack() if issued else [],
+                client=session.client.text,
             )
             bound = await self._store.bind(
                 ticket.handle,

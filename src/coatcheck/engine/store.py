@@ -59,12 +59,14 @@ class Limit:
 class Change:
     """What a save changes beside the attributes.
 
-    place: where the session is listed (None: nowhere). relist: the same, if its deadlines change.
+    place: where the session is listed (None: nowhere). relist: the same, if its deadlines change. event, why: what to
+    tell of it.
     """
 
     place: Place | None = None
     relist: Place | None = None
-    rotates: bool = False
+    event: EventType | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +204,9 @@ class Store:
             keys = (*keys, *self._indexes(change.relist))
             extra = (header.absolute_deadline,)
         now, record = header.seen_at, self._records.seal(handle, header, payload)
-        digest, rotates = change.place.digest if change.place else b"", int(change.rotates)
-        command = scripts.SAVE.command(
-            keys, pack_revision(revision), record, header.ttl(now), handle.name, now, digest, rotates, *extra
-        )
+        digest, event = change.place.digest if change.place else b"", change.event.value if change.event else ""
+        told = (handle.name, now, digest, event, change.why)
+        command = scripts.SAVE.command(keys, pack_revision(revision), record, header.ttl(now), *told, *extra)
         code, *current = await self._call_with(along, handle, header, now, command)
         return self._records.open(handle, current[0]) if current else bool(code)
 

@@ -16,7 +16,7 @@ from coatcheck.model.ticket import Handle, Ticket
 
 log = logging.getLogger("coatcheck")
 
-_ATTEMPTS: Final = 500
+ATTEMPTS: Final = 500
 _LONGEST_PAUSE: Final = 32
 _REMEMBERED_USES: Final = 10_000
 _EMPTIED: Final = Cause(why="emptied")
@@ -51,7 +51,7 @@ class Writer:
             along = self._store.companions.staying(session, now)
             ticket = session.next_ticket(Handle.new())
             header = session.new_header(max(now, earliest), ticket.digest)
-            payload = Payload(None, apply(session.delta(), session.stored))
+            payload = Payload(None, apply(session.delta(), session.stored), client=session.client.text)
             self._policy.caps.check(payload.attributes, {})
             stored = await self._store.create(ticket.handle, header, payload, along)
             if isinstance(stored, Outlived):
@@ -71,7 +71,7 @@ class Writer:
         write_id = session.write_id_for(changes) if is_noted else b""
         ticket = self._next_ticket(session)
         along = self._store.companions.staying(session, await self._store.now())
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             header = session.next_header(base, await self._store.now())
             if ticket is not None and base.digest == loaded.digest:
                 header = header.rotate(ticket.digest, header.seen_at + milliseconds(self._policy.rotation_grace))
@@ -97,7 +97,7 @@ class Writer:
                 return
             if session.strict:
                 session.check_conflicts(current.attributes)
-            await self._pause(attempt)
+            await self.pause(attempt)
         raise StoreUnavailable(f"session {handle} is being written by too many others at once")
 
     async def touch(self, session: Session, along: Along | None = None) -> bool:
@@ -126,13 +126,13 @@ class Writer:
         """Send what is left to send along with a session: nothing, unless another request wrote it meanwhile."""
         handle, header = session.handle, session.header
         along.arrived()
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             if along.is_done or handle is None or header is None:
                 return
             if header.absolute_deadline <= await self._store.now():
                 break
             if attempt:
-                await self._pause(attempt)
+                await self.pause(attempt)
             await self._store.send(along, handle, header)
             along.check()
         else:
@@ -140,7 +140,8 @@ class Writer:
         if session.is_changed:
             raise SessionRevoked(f"session {handle} has ended; not everything was written")
 
-    async def _pause(self, attempt: int) -> None:
+    async def pause(self, attempt: int) -> None:
+        """Wait a moment, longer after many attempts, before another one."""
         await self._store.transport.pause(secrets.randbelow(1 + min(attempt, _LONGEST_PAUSE)) / 1000)
 
     @staticmethod
@@ -166,11 +167,12 @@ class Writer:
         holds = payload.attributes or payload.subject is not None or not session.parts.is_empty
         if holds or session.token_given or not session.delta():
             rotates = header.digest != base.digest
+            event = EventType.ROTATED if rotates else None
             if payload.subject is None or not (rotates or session.settings_changed):
-                change = Change(rotates=rotates)
+                change = Change(event=event)
                 return await self._store.replace(handle, base.revision, header, payload, change, along=along)
             place = await self._store.place_of(handle, payload.subject)
-            change = Change(place, place if session.settings_changed else None, rotates)
+            change = Change(place, place if session.settings_changed else None, event)
             return await self._store.replace(handle, base.revision, header, payload, change, along=along)
         ended, found = await self._store.remove(
             handle, None, revision=base.revision, event=EventType.REVOKED, cause=_EMPTIED

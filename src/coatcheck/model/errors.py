@@ -5,6 +5,7 @@ SessionError
 ├─ SessionRevoked         a write met a session that has ended
 ├─ SessionConflict        strict mode: the same attribute changed meanwhile
 ├─ SessionLimitReached    the policy refuses another session for this subject
+├─ SourceLimited          too many new sessions, or unknown identifiers, come from one source
 ├─ CsrfRefused            a request does not prove that a page of its session made it
 ├─ AuthenticationRequired the subject must prove anew who it is: too long ago, or not strongly enough
 ├─ LogoutTokenInvalid     an issuer's logout token was refused
@@ -38,6 +39,21 @@ class SessionConflict(SessionError):
 
 class SessionLimitReached(SessionError):
     """The subject has as many sessions as the policy allows. Nothing was written."""
+
+
+class SourceLimited(SessionError):
+    """Too many new sessions, or identifiers that open nothing, come from one source. Nothing was written.
+
+    retry_after: when it may go on. It is no logout: whose session a request brings was not even looked up.
+    """
+
+    def __init__(self, retry_after: timedelta) -> None:
+        """Ask to wait for *retry_after*, rounded up to whole seconds."""
+        self.retry_after = -(-retry_after // timedelta(seconds=1)) * timedelta(seconds=1)
+        super().__init__(
+            f"too many new sessions or unknown identifiers come from this source: wait {self.retry_after}, or set "
+            "SessionPolicy(sources=...) higher"
+        )
 
 
 class CsrfRefused(SessionError):

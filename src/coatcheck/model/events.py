@@ -24,6 +24,8 @@ class EventType(Enum):
     """It was ended by a sign-in over the subject's limit."""
     EXPIRED = "expired"
     """It was not used for its idle timeout, or reached its absolute deadline ("why": idle, absolute)."""
+    CLIENT_CHANGED = "client changed"
+    """It is used from another browser, system or network than before ("why" says what changed, without addresses)."""
     REFUSED = "refused"
     """A sign-in over the subject's limit was refused; no session has this handle."""
 

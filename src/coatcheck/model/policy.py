@@ -6,9 +6,11 @@ from datetime import timedelta
 from enum import Enum
 
 from coatcheck.model.caps import Caps
+from coatcheck.model.client import ClientPolicy
 from coatcheck.model.compartment import check_compartments
 from coatcheck.model.errors import ConfigurationError
 from coatcheck.model.record import LARGEST_PAYLOAD
+from coatcheck.model.sources import SourcePolicy
 
 LONGEST = timedelta(days=3650)
 _SHORTEST = timedelta(milliseconds=1)
@@ -52,6 +54,8 @@ class SessionPolicy:
     max_bytes: how much the attributes may take, names and encoded values together and before compression. A session
         travels whole with each request that uses it.
     max_attributes: how many attributes there may be.
+    client: what is looked at of the client that uses a session, and what a change of it does; None for nothing.
+    sources: how many sessions and unknown identifiers may come from one source; None for any number.
     """
 
     idle_timeout: timedelta = timedelta(minutes=30)
@@ -69,6 +73,8 @@ class SessionPolicy:
     activity_kept: int = 200
     max_bytes: int = 256 * 1024
     max_attributes: int = 1000
+    client: ClientPolicy | None = None
+    sources: SourcePolicy | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -86,6 +92,10 @@ class SessionPolicy:
             raise ConfigurationError(f"limit is a whole number, or None for no limit, not {self.limit!r}")
         if not isinstance(self.subject_attribute, str | None):
             raise ConfigurationError(f"subject_attribute is the name of an attribute, not {self.subject_attribute!r}")
+        if not isinstance(self.client, ClientPolicy | None):
+            raise ConfigurationError(f"client is a ClientPolicy, or None, not {self.client!r}")
+        if not isinstance(self.sources, SourcePolicy | None):
+            raise ConfigurationError(f"sources is a SourcePolicy, or None, not {self.sources!r}")
         if not isinstance(self.at_limit, AtLimit):
             raise ConfigurationError(f"at_limit is a member of AtLimit, not {self.at_limit!r}")
         for field, names in (("listed", self.listed), ("rotating", self.rotating), ("carried", self.carried or ())):

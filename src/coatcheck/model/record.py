@@ -49,6 +49,7 @@ _SYSTEM: Final = (
     ("auth", "signed_in_at", int),
     ("aal", "assurance", int),
     ("iss", "issued", list),
+    ("cli", "client", str),
 )
 
 _COMPRESSED: Final = 1
@@ -97,8 +98,10 @@ class Payload:
     writes: the ids (4 bytes each, joined) of the last writes that must not be carried out twice.
     rotated_at: when it last got a new secret (ms; 0: never). formers: of each of the last secrets that a rotation has
         replaced 8 bytes of the digest and until when it is honoured (6 bytes, ms), joined.
-    signed_in_at: when its subject last proved who it is (ms; 0: never). assurance: how strongly (1-3).
+    signed_in_at: when its subject last proved who it is (ms; 0: never). assurance: how strongly (1-3; 0: that does not
+        count any more, since its client has changed).
     issued: the issuer's session that it is linked to, as `IssuerSession.pack` gives it; empty: to none.
+    client: the client that used it last, as `Client.text` has it ("": not known).
     further: what a newer version has put beside these; a save keeps it.
     """
 
@@ -110,6 +113,7 @@ class Payload:
     signed_in_at: int = 0
     assurance: int = 0
     issued: list[Any] = field(default_factory=list, repr=False)
+    client: str = ""
     further: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def following(self, attributes: Mapping[str, bytes], write_id: bytes, elapsed: int) -> Self:

@@ -12,6 +12,7 @@ from typing import Any
 
 from coatcheck.model.activity import Recorded
 from coatcheck.model.attributes import Attributes
+from coatcheck.model.client import NO_CLIENT, Client
 from coatcheck.model.compartment import Compartment, Compartments, check_idle_timeout
 from coatcheck.model.delta import Operation, without_counts
 from coatcheck.model.issued import IssuerSession
@@ -41,7 +42,7 @@ class SessionInfo:
 
     last_seen is exact to a tenth of the idle timeout; within an idle timeout of the absolute deadline it is
     the latest moment that can be proved, and may lie earlier than the truth.
-    metadata holds the attributes that the policy lists.
+    metadata holds the attributes that the policy lists. client: who used it last, where the policy looks at that.
     """
 
     handle: Handle
@@ -50,6 +51,7 @@ class SessionInfo:
     idle_deadline: datetime
     absolute_deadline: datetime
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    client: Client = NO_CLIENT
 
 
 class Session(Attributes):
@@ -66,6 +68,7 @@ class Session(Attributes):
         "_rotation_wanted",
         "_seen_at",
         "_settings",
+        "client",
         "cookie_due",
         "ended",
         "header",
@@ -92,6 +95,7 @@ class Session(Attributes):
         super().__init__(self.payload.attributes, policy.caps)
         self.ticket = ticket
         self.header = header
+        self.client = NO_CLIENT if policy.client is None else Client.parse(self.payload.client)
         self.strict = False
         self.ended = False
         self.cookie_due = False
@@ -192,7 +196,10 @@ class Session(Attributes):
 
     @property
     def assurance(self) -> int:
-        """How strongly its subject proved that (NIST SP 800-63B: 1, 2 or 3); 0 while it is anonymous."""
+        """How strongly its subject proved that (NIST SP 800-63B: 1, 2 or 3); 0 while it is anonymous.
+
+        0 too where the policy asks for a step-up and its client has changed since.
+        """
         return self.payload.assurance
 
     @property

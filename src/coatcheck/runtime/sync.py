@@ -177,6 +177,10 @@ class Sessions:
         """See `Operations.activity`."""
         return run(self.core.activity(session, newest_first=newest_first, since=since, until=until, limit=limit))
 
+    def recognise(self, session: Session, *, user_agent: str | None, address: str | None) -> bool:
+        """See `Operations.recognise`."""
+        return run(self.core.recognise(session, user_agent=user_agent, address=address))
+
     def is_rotation_due(self, session: Session) -> bool:
         """See `Operations.is_rotation_due`."""
         return self.core.is_rotation_due(session)

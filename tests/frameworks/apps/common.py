@@ -8,12 +8,20 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
-from coatcheck import CookiePolicy, SessionPolicy
+from coatcheck import ClientPolicy, CookiePolicy, OnChange, SessionPolicy, SourcePolicy
 
 _limit = os.environ.get("COATCHECK_TEST_LIMIT")
 
+SOURCE_LIMIT = 20
+
 HTTPS = os.environ.get("COATCHECK_TEST_HTTPS") == "1"
-POLICY = SessionPolicy(subject_attribute="user_id", listed=("device",), limit=int(_limit) if _limit else None)
+POLICY = SessionPolicy(
+    subject_attribute="user_id",
+    listed=("device",),
+    limit=int(_limit) if _limit else None,
+    client=ClientPolicy(user_agent=OnChange.END, address=OnChange.STEP_UP) if HTTPS else None,
+    sources=SourcePolicy(creations=SOURCE_LIMIT, unknown=SOURCE_LIMIT) if HTTPS else None,
+)
 OPEN = SessionPolicy(subject_attribute="user_id", limit=2)  # of the apps with connections that stay open
 COOKIE = CookiePolicy(development=not HTTPS)
 
