@@ -5,6 +5,7 @@ import pytest
 pytest_plugins = [
     "tests.fix_access",
     "tests.fix_store",
+    "tests.fix_topology",
     "tests.frameworks.fix_apps",
     "tests.frameworks.fix_django",
     "tests.frameworks.fix_flask",

@@ -18,8 +18,6 @@ from coatcheck.runtime.local.topology import LocalTopology
 from tests.fix_certificate import write_certificate
 from tests.fix_topology import is_gone, pids_in, wait_until
 
-pytest_plugins = ["tests.fix_topology"]
-
 # Starts a topology, says where it is, and waits.
 OWNER = """
 import sys
@@ -126,7 +124,7 @@ def test_cluster(start_topology):
 
 
 def test_moving_a_slot(start_topology):
-    """A slot moves with its keys; half-way its source asks to ASK for what has left, then everybody knows the target."""
+    """A slot moves with its keys; half-way its source sends on for what has left, then all know the target."""
     topology = start_topology("cluster")
     slot = 5061  # of {bar}
     with topology.client("node1") as source, topology.client("node2") as target:
@@ -169,12 +167,9 @@ def test_passwords_and_tls(start_topology, tmp_path):
     with sentinel.client("node1") as client:
         assert client.info("server")["redis_version"].startswith("7.")
         assert client.set("a", 1)
-    old = sentinel.primary()
-    assert sentinel.failover() != old
-    assert cluster.failover("node1") == "node4"
-    with cluster.client("node4") as client:
+    with cluster.client("node1") as client:
         client.set("{bar}", 1)
-    assert cluster.move_slot(5061, "node4", "node2") == 1
+    assert cluster.move_slot(5061, "node1", "node2") == 1
     nobody = {"port": sentinel.client("sentinel1").connection_pool.connection_kwargs["port"]}
     with redis.Redis(**nobody) as client, pytest.raises(redis.ConnectionError):
         client.ping()
@@ -186,7 +181,7 @@ def test_configuration(start_topology, tmp_path):
         "single",
         config=("maxmemory 20mb",),
         node_config={"node1": (f"dir {tmp_path}", "replica-priority 7")},
-        launchers={"node1": ("env", "COATCHECK_TEST=here")},
+        launchers={"node1": ("nice", "-n", "5")},
         appendfsync="always",
     )
     with topology.client("node1") as client:
@@ -199,7 +194,7 @@ def test_configuration(start_topology, tmp_path):
         "appendfsync": "always",
         "dir": str(tmp_path),
     }
-    assert b"COATCHECK_TEST=here" in Path(f"/proc/{pid}/environ").read_bytes()
+    assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + 5
     assert (tmp_path / "appendonlydir").is_dir()
     assert status_of(topology, "node1").pid == pid
 

@@ -64,7 +64,7 @@ def up(
 
 def _run(topology: LocalTopology) -> None:
     """Run it until Ctrl-C or SIGTERM, and tell what happens."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         begin = time.monotonic()
         with topology:
@@ -72,6 +72,8 @@ def _run(topology: LocalTopology) -> None:
             _watch(topology)
     except KeyboardInterrupt:
         show("stopped; nothing is left")
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _introduce(topology: LocalTopology, seconds: float) -> None:

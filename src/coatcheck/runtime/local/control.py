@@ -1,7 +1,7 @@
 """How another process, `coatcheck up --kill primary`, reaches the one that owns a local topology.
 
 The owner listens on a socket in the topology's folder, which is its user's alone. A request and its answer are a line
-of JSON each: ``["kill", "primary"]``, and ``{"text": "..."}``, ``{"status": [...]}`` or ``{"error": "...", "code": 2}``.
+of JSON each: ``["kill", "primary"]``; ``{"text": "..."}``, ``{"status": [...]}`` or ``{"error": "...", "code": 2}``.
 """
 
 import json

@@ -31,6 +31,7 @@ class Node:
         self.is_paused = False
         self.is_expected = False
         """Whether its process should be there."""
+        self._line: Connection | None = None  # kept, since making one for TLS reads all authorities of the system
         self._settings = settings
 
     @property
@@ -62,17 +63,40 @@ class Node:
         return [*words, "--sentinel"] if self.is_sentinel else words
 
     def ask(self, *words: object) -> Any:
-        """Send one command on a connection of its own; give the reply, strings decoded.
+        """Send one command; give the reply, strings decoded.
 
         Raises redis.RedisError (OSError too) when it refuses or does not answer within REPLY_LIMIT.
         """
-        options = self.options()
-        connection = (SSLConnection if options.pop("ssl") else Connection)(**options, protocol=2, decode_responses=True)
+        kept, self._line = self._line, None
+        if kept is not None:
+            try:
+                return self._exchange(kept, words)
+            except redis.ConnectionError:
+                pass  # closed meanwhile: sentinels have servers do that in a failover
+        return self._exchange(self._connection(), words)
+
+    def hang_up(self) -> None:
+        """Close the connection that `ask` keeps open."""
+        if self._line is not None:
+            self._line.disconnect()
+            self._line = None
+
+    def _exchange(self, line: Connection, words: tuple[object, ...]) -> Any:
         try:
-            connection.send_command(*words)
-            return connection.read_response()
-        finally:
-            connection.disconnect()
+            line.send_command(*words)
+            reply = line.read_response()
+        except redis.ResponseError:  # an answer too
+            self._line = line
+            raise
+        except BaseException:
+            line.disconnect()
+            raise
+        self._line = line
+        return reply
+
+    def _connection(self) -> Connection:
+        options = self.options()
+        return (SSLConnection if options.pop("ssl") else Connection)(**options, protocol=2, decode_responses=True)
 
     def info(self, section: str) -> dict[str, str] | None:
         """Give a section of INFO; None when it does not answer, or is loading its data."""

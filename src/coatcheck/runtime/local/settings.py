@@ -105,7 +105,7 @@ class TopologySettings:
         found = shutil.which(self.server)
         if found is None:
             raise ConfigurationError(f"{self.server} is not a program that can be run here: name another (--server)")
-        return found
+        return str(found)
 
 
 def milliseconds(duration: timedelta) -> int:

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Final, Self, assert_never
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from coatcheck.model.errors import ConfigurationError, StoreUnavailable
 from coatcheck.runtime.local import cluster, sentinel
@@ -76,6 +78,8 @@ class LocalTopology:
 
     def stop(self) -> None:
         """End every process and remove the folder. May be called again."""
+        for node in self._nodes.values():
+            node.hang_up()
         if self._processes is not None:
             self._processes.end()
             self._processes = None
@@ -116,8 +120,8 @@ class LocalTopology:
         return self._running().folder
 
     def client(self, which: str) -> "redis.Redis":
-        """Make a client of one node; the caller closes it."""
-        return redis.Redis(**self._find(which).options())
+        """Make a client of one node that tries once; the caller closes it."""
+        return redis.Redis(**self._find(which).options(), retry=Retry(NoBackoff(), 0))
 
     def kill(self, which: str) -> str:
         """Kill a node with SIGKILL; give its name. Raises ConfigurationError where it does not run."""
@@ -182,7 +186,7 @@ class LocalTopology:
         for status in self.status():
             if status.role is Role.PRIMARY and holds(status.slots or "", slot):
                 return status.name
-        raise StoreUnavailable(f"nobody serves slot {slot} at the moment")
+        raise StoreUnavailable(f"nobody serves slot {slot} at the moment: look at the status, and try again")
 
     def begin_move(self, slot: int, source: str, target: str) -> cluster.SlotMove:
         """Open *slot* for its move from one primary of the cluster to another; go on with what is given back."""
@@ -199,9 +203,12 @@ class LocalTopology:
         move.finish()
         return moved
 
-    def wait_until_ready(self, limit: float = START_LIMIT) -> None:
-        """Wait until every node runs and knows its place again. Raises StoreUnavailable."""
-        self._wait(self._missing, limit)
+    def wait_until_ready(self, limit: float | None = None) -> None:
+        """Wait until every node runs and knows its place again. Raises StoreUnavailable.
+
+        limit: seconds, by default START_LIMIT. Sentinels need about 20 to take a former primary back as a replica.
+        """
+        self._wait(self._missing, START_LIMIT if limit is None else limit)
 
     def status(self) -> list[NodeStatus]:
         """Ask every node that runs for what it is; takes a second for each that does not answer."""
