@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.fix_issuer",
     "tests.fix_store",
     "tests.frameworks.fix_aiohttp",
+    "tests.fix_topology",
     "tests.frameworks.fix_apps",
     "tests.frameworks.fix_django",
     "tests.frameworks.fix_flask",
