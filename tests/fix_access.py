@@ -22,7 +22,7 @@ class Guarded:
 
     def __init__(self, socket: str, client: redis.Redis) -> None:
         self.client = client
-        self._socket = socket
+        self.socket = socket
 
     def user(self, *prefixes: str, **options: bool) -> str:
         """Make a user for *prefixes* with the rules of `access_rules`; give the URL to connect with as that user."""
@@ -31,7 +31,7 @@ class Guarded:
         resets = ("resetkeys", "resetchannels", "-@all")
         rules = [*resets, *(rule for rule in rules if rule not in resets)]
         self.client.execute_command("ACL SETUSER", name, "reset", "on", f">{password}", *rules)
-        return f"unix://{name}:{password}@{self._socket}"
+        return f"unix://{name}:{password}@{self.socket}"
 
     def refused(self) -> list[str]:
         """List what users were refused, as the server's ACL LOG tells it, and forget it."""

@@ -40,7 +40,7 @@ class SessionInfo:
 
     last_seen is exact to a tenth of the idle timeout; within an idle timeout of the absolute deadline it is
     the latest moment that can be proved, and may lie earlier than the truth.
-    metadata holds the attributes that the policy lists.
+    metadata holds the attributes that the policy lists; the repr leaves it out.
     """
 
     handle: Handle
@@ -48,7 +48,7 @@ class SessionInfo:
     last_seen: datetime
     idle_deadline: datetime
     absolute_deadline: datetime
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Session(Attributes):
