@@ -15,6 +15,7 @@ from types import TracebackType
 from tests.frameworks.fix_apps import wait_until
 
 _SHORTEST = 8  # bytes: a shorter one may be found by chance
+_ENOUGH = 12
 _ESCAPED = re.compile(rb"\\(?:x([0-9a-f]{2})|(.))", re.DOTALL)
 _CONTROLS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
 
@@ -28,16 +29,20 @@ _SETTINGS = {
 }
 
 
-def forms(canary: bytes) -> Iterator[bytes]:
-    """Give every form in which *canary* could be seen: raw, escaped, hexadecimal, and base64 wherever it begins."""
-    yield canary
-    yield repr(canary)[2:-1].encode()
-    yield canary.hex().encode()
-    yield canary.hex().upper().encode()
-    for encode in (b64encode, urlsafe_b64encode):
-        for before in range(3):
-            whole = (before + len(canary)) * 8 // 6
-            yield encode(bytes(before) + canary)[-(-before * 8 // 6) : whole]
+def _forms(canary: bytes) -> Iterator[bytes]:
+    """Give what each form begins or ends with in which *canary*, or half of it, could be seen.
+
+    That is: raw, escaped, hexadecimal, and base64 wherever it begins.
+    """
+    for end in (canary[:_ENOUGH], canary[-_ENOUGH:]):
+        yield end
+        yield repr(end)[2:-1].encode()
+        yield end.hex().encode()
+        yield end.hex().upper().encode()
+        for encode in (b64encode, urlsafe_b64encode):
+            for before in range(3):
+                whole = (before + len(end)) * 8 // 6
+                yield encode(bytes(before) + end)[-(-before * 8 // 6) : whole]
 
 
 class Canaries:
@@ -49,7 +54,7 @@ class Canaries:
 
     def text(self, what: str) -> str:
         """Make a canary that is a text."""
-        return self.plant(what, f"canary-{secrets.token_hex(8)}@example.org")
+        return self.plant(what, secrets.token_hex(16))
 
     def number(self, what: str) -> int:
         """Make a canary that is a number."""
@@ -62,7 +67,7 @@ class Canaries:
         """Remember a secret that is there already; give it back as a text."""
         raw = canary.encode() if isinstance(canary, str) else canary
         assert len(raw) >= _SHORTEST
-        self._forms.update(dict.fromkeys(forms(raw), what))
+        self._forms.update(dict.fromkeys(_forms(raw), what))
         return canary if isinstance(canary, str) else ""
 
     def found_in(self, places: dict[str, bytes]) -> set[tuple[str, str]]:

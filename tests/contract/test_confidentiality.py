@@ -5,6 +5,7 @@ in every way (tests/contract/usage.py), and then all that others can see is sear
 """
 
 import logging
+from base64 import b64encode
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,7 @@ import redis
 
 import coatcheck
 from coatcheck.model.ticket import Ticket
-from tests.contract.canaries import Canaries, clients, forms, logged, objects, shown, watched
+from tests.contract.canaries import Canaries, clients, logged, objects, shown, watched
 from tests.contract.usage import Usage
 
 MINUTE = timedelta(minutes=1)
@@ -53,10 +54,22 @@ def test_nothing_secret_is_seen(open_sessions, acl_server, canaries, caplog):
     assert canaries.found_in(places) == set()
 
 
-@pytest.mark.parametrize("form", range(10), ids=lambda number: f"form {number}")
+FORMS = {
+    "raw": str,
+    "first half": lambda text: text[:16],
+    "second half": lambda text: text[-16:],
+    "hexadecimal": lambda text: text.encode().hex(),
+    "HEXADECIMAL": lambda text: text.encode().hex().upper(),
+    "base64": lambda text: b64encode(text.encode()).decode(),
+    "base64, behind 1": lambda text: b64encode(b"." + text.encode()).decode(),
+    "base64, behind 2": lambda text: b64encode(b".." + text.encode() + b".").decode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_canary_in_the_clear_is_found(acl_server, canaries, caplog, form):
     """The search can find: a canary that is planted in the clear, in any form, is seen in every place."""
-    seen, client = list(forms(canaries.text("planted").encode()))[form].decode(), acl_server.client
+    seen, client = FORMS[form](canaries.text("planted")), acl_server.client
     event = coatcheck.Event(type=coatcheck.EventType.REVOKED, partition=0, handle=None, subject_digest=seen, at=None)
     with watched(client) as places:
         client.set("cc:planted", seen)
@@ -89,6 +102,17 @@ def test_a_canary_in_the_clear_is_found(acl_server, canaries, caplog, form):
     }
 
     assert {place for place, _ in canaries.found_in(places)} >= everywhere
+
+
+def test_bytes_in_the_clear_are_found(acl_server, canaries):
+    """The search can find bytes that are no text, also where the server shows them escaped."""
+    secret = bytes(range(0, 250, 8))
+    canaries.plant("planted", secret)
+    with watched(acl_server.client) as places:
+        acl_server.client.set("cc:planted", b"x" + secret)
+    places["log"] = repr([secret]).encode()
+
+    assert {place for place, _ in canaries.found_in(places)} >= {"MONITOR", "SLOWLOG", "RDB", "AOF", "log"}
 
 
 def raised(text, held=None):

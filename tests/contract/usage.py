@@ -71,9 +71,8 @@ class Usage:
         """Plant the session's identifier and the token of its pages, and hold on to the session."""
         if session.identifier:
             ticket = Ticket.parse(session.identifier)
-            self.canaries.plant("identifier", ticket.identifier)
             self.canaries.plant("identifier's secret", ticket.secret)
-            self.canaries.plant("identifier's secret", ticket.identifier[-32:])
+            self.canaries.plant("identifier", ticket.identifier[-32:])
             self.canaries.plant("CSRF token", self.sessions.csrf_token(session))
         self.kept.append(session)
         return session
