@@ -12,11 +12,15 @@ from coatcheck.model.ticket import Handle
 
 MINUTE = timedelta(minutes=1)
 
-# Told apart by nothing but what a careless comparison drops: zeros, case, spaces, width, accents, a NUL.
+# Those of a group are told apart by nothing but what a careless comparison drops: zeros, case, spaces, accents, a NUL.
 LOOKALIKES = (
-    *("1", "01", " 1", "1 ", "1\n", "1\0", "\0001", "+1", "1.0", "１", "¹", "Ⅰ", "I", "l", "i", "ı", "İ"),  # noqa: RUF001
-    *("ada", "Ada", "ADA", "аda", "ａｄａ", "ada\u200b", "\ufeffada", "ada,bob", "ada:bob", "ada\0bob"),  # noqa: RUF001
-    *("é", "e\u0301", "ß", "ss", "ﬁ", "fi", "None", "null", "False", "0", "*", "anyone", "Anyone.ANYONE"),
+    ("1", "01", " 1", "1 ", "1\n", "1\0", "\0001", "+1", "1.0", "１", "¹"),  # noqa: RUF001
+    ("I", "l", "i", "ı", "İ", "Ⅰ", "1"),  # noqa: RUF001
+    ("ada", "Ada", "ADA", "аda", "ａｄａ", "ada\u200b", "\ufeffada", "ada ", "ada\0bob", "ada:bob"),  # noqa: RUF001
+    ("é", "e\u0301", "É"),
+    ("ß", "ss", "SS"),
+    ("ﬁ", "fi", "FI"),
+    ("None", "null", "False", "0", "*", "?", "anyone", "Anyone.ANYONE"),
 )
 NOBODY = (None, "", "nobody", 0, False)
 
@@ -55,9 +59,13 @@ def variants(text):
 kinds_of_sessions = st.lists(
     st.sampled_from(["signed in", "anonymous", "expired", "revoked", "rotated"]), min_size=2, max_size=6
 )
-subjects = st.lists(st.sampled_from(LOOKALIKES) | st.text(min_size=1, max_size=6), min_size=2, max_size=3, unique=True)
+subjects = st.sampled_from(LOOKALIKES).flatmap(
+    lambda group: st.lists(st.sampled_from(group), min_size=2, max_size=3, unique=True)
+)
 attempts = st.lists(
-    st.tuples(st.integers(0, 50), st.integers(0, 40), st.booleans(), st.integers(0, 20)), min_size=1, max_size=10
+    st.tuples(st.integers(0, 50), st.integers(0, 40), st.sampled_from([True, True, False]), st.integers(0, 20)),
+    min_size=1,
+    max_size=10,
 )
 
 
@@ -102,7 +110,7 @@ def test_only_own_sessions_end(open_sessions, clock, server):
     """Of any mixture of sessions and handles, those end that are the named subject's own and alive; no other does."""
     sessions = open_sessions(policy=SessionPolicy(idle_timeout=30 * MINUTE))
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
     @given(subjects, kinds_of_sessions, attempts)
     def story(people, kinds, tries):
         server.client.flushall()
@@ -110,7 +118,9 @@ def test_only_own_sessions_end(open_sessions, clock, server):
         for which, how, is_exact, who in tries:
             handle = world.handles[which % len(world.handles)]
             spelled = [handle, str(handle)] if is_exact else list(variants(str(handle)))
-            world.attempt(handle, spelled[how % len(spelled)], [*people, *people, *NOBODY, *LOOKALIKES][who])
+            world.attempt(
+                handle, spelled[how % len(spelled)], [*people * 4, *NOBODY][who % (len(people) * 4 + len(NOBODY))]
+            )
         for handle in world.handles:
             assert (sessions.find(handle) is not None) == (handle in world.owners)
         for person in people:
