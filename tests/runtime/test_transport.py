@@ -273,6 +273,7 @@ def test_frozen_server(opened, private):
     assert does("load", session.identifier)["n"] == 2
 
 
+@pytest.mark.requirement("R49")
 def test_forgotten_scripts(opened, server):
     """A server that has forgotten the scripts is given them again, for each operation."""
     does = opened(server.url)
@@ -293,6 +294,7 @@ def test_forgotten_scripts(opened, server):
     assert does("load", session.identifier or "") is None
 
 
+@pytest.mark.requirement("R49")
 def test_forgotten_scripts_in_a_pipeline(server):
     """In a pipeline the commands whose script was forgotten are sent again, in order; the others are not."""
     from coatcheck.engine import scripts  # noqa: PLC0415  beside what it is used for
