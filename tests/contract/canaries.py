@@ -148,7 +148,8 @@ def _locals(frames: TracebackType | None) -> Iterator[str]:
 
 
 def _is_ours(thing: object) -> bool:
-    return type(thing).__module__.partition(".")[0] == "coatcheck"
+    module = type(thing).__module__  # of some classes of others it is no text
+    return isinstance(module, str) and module.partition(".")[0] == "coatcheck"
 
 
 def _is_persistent(info: dict[str, object]) -> bool:
