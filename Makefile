@@ -36,10 +36,10 @@ unit: env ## Run the tests (ARGS goes to pytest)
 	$(PYTHON_BIN) -m pytest $(ARGS)
 
 .PHONY: acl
-acl: env ## Run the contract suite as the bare user of `coatcheck acl`, on Valkey and on Redis 7
+acl: env ## Run every test that uses the store as the bare user of `coatcheck acl`, on Valkey and on Redis 7
 	tools/debian
-	COATCHECK_TEST_ACL=valkey $(PYTHON_BIN) -m pytest tests/contract tests/frameworks/test_scenarios.py $(ARGS)
-	COATCHECK_TEST_ACL=redis7 $(PYTHON_BIN) -m pytest tests/contract tests/frameworks/test_scenarios.py $(ARGS)
+	COATCHECK_TEST_ACL=valkey $(PYTHON_BIN) -m pytest $(ARGS)
+	COATCHECK_TEST_ACL=redis7 $(PYTHON_BIN) -m pytest $(ARGS)
 
 .PHONY: django6
 django6: ## Run the Django tests under Django 6, where a Python 3.12 or newer is found

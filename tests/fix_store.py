@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -37,6 +38,11 @@ class Server:
         self.url = url
         self.client = client
         self.guarded = guarded
+
+    @property
+    def socket(self) -> str:
+        """The path of its socket."""
+        return urlsplit(self.url).path
 
     def keys(self, part: str = "") -> list[str]:
         """List the names of all keys, or of those with *part* in them."""

@@ -1,92 +1,130 @@
-"""Nothing secret is in the store, on the way to it beside the ticket's owner, in a log or in a repr."""
+"""Nothing secret is in the store, on the way to it beside the ticket's owner, in a log, an exception or a repr.
 
-import json
+Canaries are planted wherever a secret can be (tests/contract/canaries.py), sessions are used in every way, and refused
+in every way (tests/contract/usage.py), and then all that others can see is searched for them.
+"""
+
 import logging
-from pathlib import Path
+from base64 import b64encode
+from datetime import timedelta
 
 import pytest
+import redis
 
-from coatcheck import SessionPolicy
+import coatcheck
 from coatcheck.model.ticket import Ticket
+from tests.contract.canaries import Canaries, clients, logged, objects, shown, watched
+from tests.contract.usage import Usage
 
-CANARY = "canary-in-a-coal-mine"
-SUBJECT = "secretive-ada@example.org"
+MINUTE = timedelta(minutes=1)
+
+# What no command is sent for that the others do not send, or that is the same as another.
+NOT_USED = {"close", "policy", "on", "listen", "listening"}
 
 
 @pytest.fixture
-def secrets_of(open_sessions, caplog):
-    """Give a function that uses sessions in every way, and gives all that must not be seen."""
+def canaries():
+    """Give canaries, none yet."""
+    return Canaries()
+
+
+@pytest.mark.requirement("R33")
+@pytest.mark.requirement("R60")
+def test_nothing_secret_is_seen(open_sessions, acl_server, canaries, caplog):
+    """Whatever is done with sessions and refused to them, nobody but a ticket's owner sees anything secret.
+
+    Not who watches the server (MONITOR, SLOWLOG, ACL LOG, CLIENT LIST, INFO) or has its files (RDB, AOF), nor who reads
+    the log of the application, its exceptions or how its objects show.
+    """
     caplog.set_level(logging.DEBUG)
+    for name in list(logging.root.manager.loggerDict):
+        caplog.set_level(logging.DEBUG, logger=name)
+    usage = Usage(open_sessions, acl_server, canaries)
+    with watched(acl_server.client) as places:
+        usage.live()
+        usage.fail()
+        places["CLIENT LIST"] = clients(acl_server.client)
 
-    def use(server):
-        sessions = open_sessions(policy=SessionPolicy(limit=2, listed=("device",)))
-        tickets, shown = [], []
-        for number in range(4):
-            session = sessions.create({"word": CANARY, "device": f"{CANARY} {number}", "long": [CANARY] * 200})
-            tickets.append(Ticket.parse(session.identifier))
-            sessions.bind(session, SUBJECT)
-            tickets.append(Ticket.parse(session.identifier))
-            session["more"] = {"inner": CANARY}
-            sessions.rotate(session)
-            tickets.append(Ticket.parse(session.identifier))
-            sessions.save(sessions.load(session.identifier))
-            shown += [repr(session), repr(session.header), repr(session.payload), repr(tickets[-1])]
-        sessions.list_for(SUBJECT)
-        sessions.sweep()
-        sessions.unbind(session)
-        tickets.append(Ticket.parse(session.identifier))
-        sessions.revoke_all(SUBJECT)
-        sessions.revoke(session)
-        shown += [repr(sessions), repr(server)]
-        return tickets, shown
-
-    return use
+    places["log"] = logged(caplog.records)
+    places["exceptions"] = b"\n".join(map(shown, usage.errors))
+    places["objects"] = objects() + "\n".join(usage.reprs).encode()
+    operations = {name for name in vars(coatcheck.Sessions) if not name.startswith("_")}
+    assert usage.used >= operations - NOT_USED, "plant canaries through these too"
+    assert set(places) >= {"MONITOR", "SLOWLOG", "ACL LOG", "INFO", "CLIENT LIST", "RDB", "AOF", "log", "exceptions"}
+    assert canaries.found_in(places) == set()
 
 
-def forms(tickets):
-    """List every form in which a secret could be seen, as bytes."""
-    for ticket in tickets:
-        yield ticket.secret
-        yield ticket.identifier.encode()
-        yield ticket.identifier[-32:].encode()
-        yield ticket.secret.hex().encode()
-        yield repr(ticket.secret)[2:-1].encode()
-    yield CANARY.encode()
-    yield SUBJECT.encode()
+FORMS = {
+    "raw": str,
+    "first half": lambda text: text[:16],
+    "second half": lambda text: text[-16:],
+    "hexadecimal": lambda text: text.encode().hex(),
+    "HEXADECIMAL": lambda text: text.encode().hex().upper(),
+    "base64": lambda text: b64encode(text.encode()).decode(),
+    "base64, behind 1": lambda text: b64encode(b"." + text.encode()).decode(),
+    "base64, behind 2": lambda text: b64encode(b".." + text.encode() + b".").decode(),
+}
 
 
-@pytest.mark.requirement("R33")
-def test_store_learns_nothing(secrets_of, server):
-    """Neither the commands that the server sees, nor its slow log, nor its files hold a secret or an attribute."""
-    folder = Path(server.client.config_get("dir")["dir"])
-    server.client.config_set("slowlog-log-slower-than", 0)
-    server.client.slowlog_reset()
-    seen = []
-    with server.client.monitor() as monitor:
-        tickets, _ = secrets_of(server)
-        server.client.echo("the end")
-        while "the end" not in (command := monitor.next_command()["command"]):
-            seen.append(command)
-    slow = repr(server.client.slowlog_get(10_000))
-    server.client.config_set("slowlog-log-slower-than", 10_000)
-    server.client.save()
+@pytest.mark.parametrize("form", FORMS)
+def test_a_canary_in_the_clear_is_found(acl_server, canaries, caplog, form):
+    """The search can find: a canary that is planted in the clear, in any form, is seen in every place."""
+    seen, client = FORMS[form](canaries.text("planted")), acl_server.client
+    event = coatcheck.Event(type=coatcheck.EventType.REVOKED, partition=0, handle=None, subject_digest=seen, at=None)
+    with watched(client) as places:
+        client.set("cc:planted", seen)
+        client.client_setname(seen)
+        places["CLIENT LIST"] = clients(client)
+        client.client_setname("")
+        client.acl_setuser("curious", enabled=True, nopass=True, commands=["+set"], keys=["none"])
+        with (
+            redis.Redis.from_url(f"unix://curious:any@{acl_server.socket}") as curious,
+            pytest.raises(redis.exceptions.NoPermissionError),
+        ):
+            curious.set(seen, "1")
+        client.acl_deluser("curious")
+    logging.getLogger("coatcheck").error("x", extra={"subject": seen})
+    places["log"] = logged(caplog.records)
+    places["objects"] = objects()
+    places["exceptions"] = shown(raised(seen))
+    places["locals"] = shown(raised("x", event))
+    everywhere = {
+        "MONITOR",
+        "SLOWLOG",
+        "ACL LOG",
+        "CLIENT LIST",
+        "RDB",
+        "AOF",
+        "log",
+        "exceptions",
+        "locals",
+        "objects",
+    }
 
-    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "keys"}
-    assert any(b"coatcheck" in content or b"EVALSHA" in content or b"SET" in content for content in files.values())
-    assert any("EVALSHA" in command for command in seen)
-    everything = b"\n".join([*files.values(), "\n".join(seen).encode(), slow.encode()])
-    assert [form for form in forms(tickets) if form in everything] == []
+    assert {place for place, _ in canaries.found_in(places)} >= everywhere
 
 
-@pytest.mark.requirement("R33")
-def test_logs_and_reprs_show_nothing(secrets_of, server, caplog):
-    """No log record, with everything that is attached to it, and no repr holds a secret, an attribute or a subject."""
-    tickets, shown = secrets_of(server)
+def test_bytes_in_the_clear_are_found(acl_server, canaries):
+    """The search can find bytes that are no text, also where the server shows them escaped."""
+    secret = bytes(range(0, 250, 8))
+    canaries.plant("planted", secret)
+    with watched(acl_server.client) as places:
+        acl_server.client.set("cc:planted", b"x" + secret)
+    places["log"] = repr([secret]).encode()
 
-    logged = [json.dumps(record.__dict__, default=repr) for record in caplog.records if record.name == "coatcheck"]
-    assert logged
-    everything = "\n".join([*logged, *shown]).encode()
-    assert [form for form in forms(tickets) if form in everything] == []
+    assert {place for place, _ in canaries.found_in(places)} >= {"MONITOR", "SLOWLOG", "RDB", "AOF", "log"}
+
+
+def raised(text, held=None):
+    """Give an exception that was raised by a frame that holds something."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  whatever its text
+        raise_it(text, held)
+    return caught.value
+
+
+def raise_it(text, held):
+    """Raise an exception."""
+    raise ValueError(text)
 
 
 @pytest.mark.requirement("R33")

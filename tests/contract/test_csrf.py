@@ -191,6 +191,7 @@ def test_keys(open_sessions, key):
     assert not open_sessions(keys=new_key()).is_csrf_token(session, token)
 
 
+@pytest.mark.requirement("R33")
 def test_secrets_are_not_shown(sessions):
     """A token chosen beforehand shows in no repr."""
     session = sessions.new()

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from coatcheck import AtLimit, SessionPolicy, SessionRevoked
+from coatcheck.engine.scripts import REVOKE_EVERYONE
 
 MINUTE = timedelta(minutes=1)
 
@@ -34,39 +35,53 @@ def test_everybody_is_signed_out(sessions, session):
     assert [info.handle for info in sessions.list_for("ada")] == [late.handle]
 
 
-@pytest.mark.requirement("R21")
-def test_10000_sessions_end_in_one_round_trip(sessions, server):
-    """10,000 sessions end with one call, whose commands are as many as there are partitions."""
-    count = 10_000
-    stored = [sessions.create({"n": number}).identifier for number in range(count)]
-
-    with server.commands() as commands:
-        sessions.revoke_everyone()
-
-    assert len([command for command in commands if command.startswith("EVALSHA")]) == 256
-    assert sum(sessions.load(identifier) is not None for identifier in stored) == 0
-
-
-@pytest.mark.requirement("R21")
-def test_sign_ins_at_the_same_time(open_sessions, sessions, at_once):
-    """A sign-in is before the epoch or after it: told first it has ended, told later it lives."""
-    other = open_sessions()
-    waiting = [sessions.create({"n": number}) for number in range(60)]
-
-    at_once(
-        *((sessions, "bind", session, f"user{n}") for n, session in enumerate(waiting[:30])),
-        (other, "revoke_everyone"),
-        *((sessions, "bind", session, f"user{n}") for n, session in enumerate(waiting[30:])),
-    )
-
+def ordered_by_the_epoch(sessions, waiting):
+    """Say of each sign-in whether it was told after the epoch of its partition; hold that those live, and no others."""
     order = {}
-    for event in sessions.read_events("test", "one"):
+    for event in sessions.read_events("test", "one", at_most=1000):
         order.setdefault(event.partition, []).append(event)
+    late = []
     for session in waiting:
         events = order[session.handle.partition]
         epoch = next(n for n, event in enumerate(events) if event.type.value == "revoked" and event.handle is None)
         bound = next(n for n, event in enumerate(events) if event.handle == session.handle)
         assert (sessions.load(session.identifier) is not None) == (bound > epoch)
+        late.append(bound > epoch)
+    return late
+
+
+@pytest.mark.requirement("R21")
+def test_10000_sessions_and_sign_ins_at_the_same_time(open_sessions, sessions, server, at_once):
+    """10,000 sessions end with one call of as many commands as there are partitions, amid sign-ins.
+
+    A sign-in is before the epoch or after it: told first it has ended, told later it lives.
+    """
+    other, count = open_sessions(), 10_000
+    stored = [sessions.create({"n": number}).identifier for number in range(count)]
+    waiting = [sessions.create({"n": number}) for number in range(60)]
+
+    with server.commands() as commands:
+        at_once(
+            *((sessions, "bind", session, f"user{n}") for n, session in enumerate(waiting[:30])),
+            (other, "revoke_everyone"),
+            *((sessions, "bind", session, f"user{n}") for n, session in enumerate(waiting[30:])),
+        )
+
+    assert commands.count(f"EVALSHA {REVOKE_EVERYONE.sha}") == 256
+    assert sum(sessions.load(identifier) is not None for identifier in stored) == 0
+    ordered_by_the_epoch(sessions, waiting)
+
+
+@pytest.mark.requirement("R21")
+def test_sign_ins_before_and_after(sessions):
+    """Who signed in before the epoch is out, who signs in after it stays, in the order in which it is told."""
+    waiting = [sessions.create({"n": number}) for number in range(40)]
+    for number, session in enumerate(waiting):
+        if number == 20:
+            sessions.revoke_everyone()
+        sessions.bind(session, f"user{number}")
+
+    assert ordered_by_the_epoch(sessions, waiting) == [False] * 20 + [True] * 20
 
 
 @pytest.mark.requirement("R21")

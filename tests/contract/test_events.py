@@ -26,6 +26,7 @@ def signed_in(sessions, subject="ada"):
     return session
 
 
+@pytest.mark.requirement("R60")
 def test_life_of_a_session(sessions):
     """Creation, sign-in, rotation and end are told, each once, in the order in which they happened."""
     session = sessions.create({"a": 1})
@@ -44,6 +45,7 @@ def test_life_of_a_session(sessions):
     assert told(sessions) == []
 
 
+@pytest.mark.requirement("R60")
 def test_event_says_who_and_whose(sessions, clock):
     """An event says by whom, when, and whose session it was, without naming the subject."""
     session = signed_in(sessions)
@@ -136,6 +138,7 @@ def test_parallel_sweeps_and_ends_tell_each_end_once(sessions, clock, at_once):
     assert ended == Counter(handles - live)
 
 
+@pytest.mark.requirement("R60")
 def test_every_group_gets_every_event(sessions):
     """Two groups are given all events, each on its own; a group's consumers share them."""
     expected = {str(signed_in(sessions, f"user{number}").handle) for number in range(10)}
@@ -148,6 +151,7 @@ def test_every_group_gets_every_event(sessions):
     assert {str(event.handle) for event in sessions.read_events("audit", "a")} == expected
 
 
+@pytest.mark.requirement("R60")
 def test_unacknowledged_events_come_again(sessions):
     """What a consumer took and did not acknowledge before it died goes to another; what it acknowledged does not."""
     for number in range(6):

@@ -40,6 +40,7 @@ def test_assurance(sessions, signed_in):
     assert sessions.is_fresh(sessions.load(signed_in.identifier), MINUTE, assurance=2)
 
 
+@pytest.mark.requirement("R12")
 @pytest.mark.requirement("R32")
 def test_step_up(sessions, signed_in, clock):
     """To bind the same subject again renews the time, raises the assurance and gives a new handle and new deadlines."""

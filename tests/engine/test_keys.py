@@ -29,6 +29,7 @@ def test_names():
     assert keys.expiry(0xA7) == f"cc:{{{tag}}}:x"
 
 
+@pytest.mark.requirement("R40")
 @pytest.mark.parametrize("prefix", ["cc", "shop:eu-1/x_y.z", "x" * 64])
 def test_one_slot_for_a_partition(prefix):
     """All keys of a partition share its slot, 64 apart from the next partition's, whatever the prefix."""

@@ -154,6 +154,7 @@ def listening(server):
     return len(server.client.client_list(_type="pubsub"))
 
 
+@pytest.mark.requirement("R19")
 def test_revoked(site, elsewhere, open_one):
     """What is open in a session is closed within a second after another process has revoked it."""
     browser, other = sign_in(site), sign_in(site, "bob")
@@ -191,6 +192,7 @@ def test_stream_ends(site, elsewhere, open_stream):
     wait_until(lambda: any("stream ended" in worker.get("/seen").json() for worker in site.workers()), "it goes on")
 
 
+@pytest.mark.requirement("R19")
 def test_sign_out_on_another_worker(site, open_one):
     """What a person has open on both workers is closed when she signs out everywhere on one."""
     browser = sign_in(site)

@@ -88,6 +88,7 @@ def test_shared_functions_come_with_the_scripts_that_use_them(script):
     assert [name for name in ("record", "events", "index", "companions") if name in named] == named
 
 
+@pytest.mark.requirement("R40")
 @pytest.mark.parametrize("partition", [0, 1, 0xA7, 255])
 @pytest.mark.parametrize("prefix", ["cc", "shop/cc", "a:b.c_d-e"])
 def test_all_keys_of_a_partition_share_one_hash_tag(partition, prefix):

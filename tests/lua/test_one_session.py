@@ -247,6 +247,7 @@ def test_touch_near_the_absolute_deadline(bench, stored):
     assert 0 < bench.client.pttl(bench.key(ONE)) <= 7000
 
 
+@pytest.mark.requirement("R11")
 @pytest.mark.parametrize("late", [0, 1])
 def test_touch_at_the_absolute_deadline(bench, stored, late):
     """From the absolute deadline on, touch does nothing."""
@@ -257,6 +258,7 @@ def test_touch_at_the_absolute_deadline(bench, stored, late):
     assert bench.client.pttl(bench.key(ONE)) <= before
 
 
+@pytest.mark.requirement("R14")
 def test_touch_of_nothing(bench):
     """Touch creates nothing."""
     assert bench.run(scripts.TOUCH, [bench.key(ONE), bench.g], bench.now) == 0

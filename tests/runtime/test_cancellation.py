@@ -59,7 +59,7 @@ async def slow_line(path, upstream):
 def test_no_reply_crosses(server, key, tmp_path_factory, clock):
     """Of many requests cancelled at any moment on a slow line none leaves its reply to another."""
     path = str(tmp_path_factory.mktemp("line") / "s")
-    counts = asyncio.run(_cancel_many(server.url.removeprefix("unix://"), path, key, clock()))
+    counts = asyncio.run(_cancel_many(server, path, key, clock()))
 
     assert counts["crossed"] == 0
     assert counts["failed"] == 0
@@ -67,11 +67,13 @@ def test_no_reply_crosses(server, key, tmp_path_factory, clock):
     assert counts["answered"] > REQUESTS // 8  # one in four is left alone
 
 
-async def _cancel_many(upstream, path, key, clock):
+async def _cancel_many(server, path, key, clock):
     counts = {"cancelled": 0, "answered": 0, "crossed": 0, "failed": 0}
     async with (
-        slow_line(path, upstream),
-        coatcheck.AsyncSessions(f"unix://{path}", keys=key, clock=clock, max_connections=10) as sessions,
+        slow_line(path, server.socket),
+        coatcheck.AsyncSessions(
+            server.url.replace(server.socket, path), keys=key, clock=clock, max_connections=10
+        ) as sessions,
     ):
         stored = [await sessions.create({"who": number}) for number in range(AT_ONCE)]
 

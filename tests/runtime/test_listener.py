@@ -285,7 +285,7 @@ def test_permission(server, key, caplog):
     server.client.acl_setuser(
         "deaf", enabled=True, passwords=["+pw"], categories=["+@all"], keys=["*"], reset_channels=True
     )
-    url = f"{server.url}?username=deaf&password=pw"
+    url = f"unix://deaf:pw@{server.socket}"
     try:
         with Sessions(url, keys=key) as sessions, sessions.listening():
             pass

@@ -65,6 +65,7 @@ def test_many_new_connections(tls_port: int, tmp_path: Path, open_sessions) -> N
         sessions.close()
 
 
+@pytest.mark.requirement("R54")
 def test_an_unknown_authority_is_refused(tls_port: int, open_sessions) -> None:
     """A certificate that no trusted authority has signed is refused, and the error says so."""
     sessions = open_sessions(url=f"rediss://localhost:{tls_port}")
@@ -73,6 +74,7 @@ def test_an_unknown_authority_is_refused(tls_port: int, open_sessions) -> None:
         sessions.create({"a": 1})
 
 
+@pytest.mark.requirement("R54")
 def test_a_certificate_for_another_host_is_refused(tls_port: int, tmp_path: Path, open_sessions) -> None:
     """A certificate of another name is refused, though its authority is trusted."""
     sessions = open_sessions(url=f"rediss://127.0.0.2:{tls_port}", ssl_ca_certs=str(tmp_path / "certificate.pem"))

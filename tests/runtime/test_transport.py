@@ -273,6 +273,7 @@ def test_frozen_server(opened, private):
     assert does("load", session.identifier)["n"] == 2
 
 
+@pytest.mark.requirement("R49")
 def test_forgotten_scripts(opened, server):
     """A server that has forgotten the scripts is given them again, for each operation."""
     does = opened(server.url)
@@ -293,24 +294,25 @@ def test_forgotten_scripts(opened, server):
     assert does("load", session.identifier or "") is None
 
 
+@pytest.mark.requirement("R49")
 def test_forgotten_scripts_in_a_pipeline(server):
     """In a pipeline the commands whose script was forgotten are sent again, in order; the others are not."""
     from coatcheck.engine import scripts  # noqa: PLC0415  beside what it is used for
 
     transport = BlockingTransport(Address(server.url), {})
     for number in range(3):
-        server.client.set(f"{{t}}{number}", b"old", px=60_000)
-    replace = [scripts.RESEAL.command((f"{{t}}{number}",), b"old", b"new") for number in range(3)]
+        server.client.set(f"cc:{{t}}:{number}", b"old", px=60_000)
+    replace = [scripts.RESEAL.command((f"cc:{{t}}:{number}",), b"old", b"new") for number in range(3)]
+    add = ("XADD", "cc:{t}:n", "*", "a", "1")
     server.client.script_flush()
     try:
-        replies = run(
-            transport.call(("INCR", "{t}n"), replace[0], ("INCR", "{t}n"), *replace[1:], replace[0], ("TIME",))
-        )
+        replies = run(transport.call(add, replace[0], add, *replace[1:], replace[0], ("TIME",)))
     finally:
         transport.close()
 
-    assert replies[:6] == [1, 1, 2, 1, 1, 1]
-    assert len(replies[6]) == 2
+    assert replies[1:6:2] == [1, 1, 1]
+    assert (replies[4], len(replies[6])) == (1, 2)
+    assert [entry for entry, _ in server.client.xrange("cc:{t}:n")] == [replies[0], replies[2]]
 
 
 @pytest.mark.requirement("R44")

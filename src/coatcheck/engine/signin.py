@@ -154,7 +154,7 @@ class SignIn:
 def check_subject(subject: Any) -> str:
     """Refuse a subject that is not a str: 7 and "7" must not be two people, nor one by accident."""
     if not isinstance(subject, str):
-        raise TypeError(f"a subject is a str, not {type(subject).__name__}: pass str({subject!r})")
+        raise TypeError(f"a subject is a str, not {type(subject).__name__}: pass str(subject)")
     return subject
 
 
@@ -166,7 +166,7 @@ def subject_of(value: Any) -> str | None:
     if value is None or value is False or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | UUID):
-        raise TypeError(f"the policy's subject_attribute must hold a str, an int or a UUID, not {value!r}")
+        raise TypeError(f"the policy's subject_attribute must hold a str, an int or a UUID, not {type(value).__name__}")
     return str(value)
 
 

@@ -31,11 +31,14 @@ _TAG_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """Something that was done in a session. at: when it was saved, on the store's clock (aware, UTC)."""
+    """Something that was done in a session. at: when it was saved, on the store's clock (aware, UTC).
+
+    Its repr shows when, and not what.
+    """
 
     at: datetime
-    name: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    name: str = field(repr=False)
+    fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Recorded:
@@ -59,9 +62,9 @@ class Recorded:
             raise TypeError(f"the name of an activity must be a str, not {type(name).__name__}")
         if not 0 < len(name) <= _LONGEST_NAME:
             raise ValueError(f"the name of an activity takes 1 to {_LONGEST_NAME} characters, not {len(name)}")
-        body = encode([name, dict(fields)], name)
+        body = encode([name, dict(fields)], "in an activity")
         if len(body) > LARGEST_ENTRY:
-            raise ValueError(f"activity {name} takes {len(body)} bytes; at most {LARGEST_ENTRY} are kept")
+            raise ValueError(f"an activity takes {len(body)} bytes; at most {LARGEST_ENTRY} are kept")
         self._bodies.append(body)
 
     def seal(self, activities: "Activities", handle: Handle, now: int, kept: int) -> list[tuple[int, bytes]]:

@@ -6,7 +6,7 @@ writer wins. Changes inside lists, sets and tuples are changes of the whole list
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from coatcheck.model.codec import decode, encode
@@ -19,23 +19,23 @@ Path = tuple[str | int, ...]
 class Set:
     """Put *value* (encoded) at *path*; dicts that are missing on the way are made."""
 
-    path: Path
-    value: bytes
+    path: Path = field(repr=False)
+    value: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
     """Remove what is at *path*, if anything; the empty path removes every attribute."""
 
-    path: Path
+    path: Path = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Increment:
     """Add *by* to the number of the attribute *path*, from 0 if there is none."""
 
-    path: Path
-    by: int | float
+    path: Path = field(repr=False)
+    by: int | float = field(repr=False)
 
 
 Operation = Set | Delete | Increment

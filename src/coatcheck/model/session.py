@@ -42,7 +42,8 @@ class SessionInfo:
 
     last_seen is exact to a tenth of the idle timeout; within an idle timeout of the absolute deadline it is
     the latest moment that can be proved, and may lie earlier than the truth.
-    metadata holds the attributes that the policy lists. client: who used it last, where the policy looks at that.
+    metadata holds the attributes that the policy lists; the repr leaves it out. client: who used it last, where the
+    policy looks at that.
     """
 
     handle: Handle
@@ -50,7 +51,7 @@ class SessionInfo:
     last_seen: datetime
     idle_deadline: datetime
     absolute_deadline: datetime
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     client: Client = NO_CLIENT
 
 
