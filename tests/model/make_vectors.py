@@ -6,6 +6,7 @@ Run it when the format gets a new version, never to make a failing test pass: wh
 import datetime as dt
 import hashlib
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from unittest.mock import patch
@@ -18,6 +19,7 @@ from coatcheck import Keyring
 from coatcheck.engine.keys import Keys
 from coatcheck.model import record as record_module
 from coatcheck.model.codec import encode
+from coatcheck.model.device import class_of
 from coatcheck.model.keyring import binding, expand
 from coatcheck.model.partition import SLOT_DISTANCE, TAGS
 from coatcheck.model.record import Header, Payload, Records
@@ -86,6 +88,16 @@ RECORDS = {
         ),
     ),
     "of a known client": (HEADER, Payload("ada", {}, signed_in_at=1, client="Firefox on Linux\n192.0.2.0/24")),
+    "on a device of a class": (
+        replace(HEADER, device_class=class_of("phone")),
+        Payload("ada", {"user_id": encode("ada")}, device="phone"),
+    ),
+    "rotated, on a device of a class": (
+        replace(HEADER, device_class=class_of("Küche")).rotate(
+            hashlib.sha256(FORMER_SECRET).digest(), 1_767_225_611_456
+        ),
+        Payload("ada", {"user_id": encode("ada")}, device="Küche"),
+    ),
     "empty, cookie ends with the browser": (
         Header(
             revision=2**32 - 1,
@@ -269,13 +281,15 @@ def records():
                     "record": record.hex(),
                 }
             )
-    good = bytes.fromhex(valid[0]["record"])
+    good, of_class = (bytes.fromhex(valid[number]["record"]) for number in (0, 4))
     place = {"key": KEY, "prefix": "cc", "partition": HANDLE.partition, "handle": HANDLE.value.hex()}
     refused = [
         ("format 2", place, b"\x02" + good[1:]),
-        ("an unknown flag", place, good[:1] + bytes([good[1] | 8]) + good[2:]),
+        ("an unknown flag", place, good[:1] + bytes([good[1] | 16]) + good[2:]),
+        ("the flag of a class, without one", place, good[:1] + bytes([good[1] | 8]) + good[2:]),
         ("a changed revision", place, good[:7] + b"\x08" + good[8:]),
         ("a changed tag", place, good[:-1] + bytes([good[-1] ^ 1])),
+        ("another class", place, of_class[:64] + class_of("desktop") + of_class[68:]),
         ("cut short", place, good[:-1]),
         ("shorter than any record", place, good[:91]),
         ("under another prefix", place | {"prefix": "cd"}, good),

@@ -302,18 +302,21 @@ def read_header(record):
     """Read the plain part of a record; give it and its length."""
     if len(record) < 64 + 12 + 16:
         raise Refused("too short")
-    if record[0] != 1 or record[1] & ~0b111:
+    if record[0] != 1 or record[1] & ~0b1111:
         raise Refused("unknown format or flags")
-    size = 102 if record[1] & 2 else 64
+    of_class = 102 if record[1] & 2 else 64
+    size = of_class + 4 if record[1] & 8 else of_class
     if len(record) < size + 12 + 16:
         raise Refused("too short")
     header = {"flags": record[1], "key_id": record[2:4].hex()}
     for field, at, width in NUMBERS_OF_THE_HEADER:
         header[field] = int.from_bytes(record[at : at + width], "big")
     header["digest"] = record[32:64].hex()
-    if size == 102:
+    if record[1] & 2:
         header["former_digest"] = record[64:96].hex()
         header["former_until"] = int.from_bytes(record[96:102], "big")
+    if record[1] & 8:
+        header["device_class"] = record[of_class:size].hex()
     return header, size
 
 
@@ -325,7 +328,12 @@ def write_header(header):
     raw += bytes.fromhex(header["digest"])
     if header["flags"] & 2:
         raw += bytes.fromhex(header["former_digest"]) + header["former_until"].to_bytes(6, "big")
-    return raw
+    return raw + bytes.fromhex(header.get("device_class", ""))
+
+
+def class_of(device):
+    """Give what stands for a class of devices in the header."""
+    return hashlib.sha256(device.encode()).digest()[:4].hex()
 
 
 def open_record(record, key, prefix, partition, handle):

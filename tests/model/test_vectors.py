@@ -10,6 +10,7 @@ from coatcheck import Keyring, RecordCorrupted
 from coatcheck.engine.keys import Keys
 from coatcheck.model import record as record_module
 from coatcheck.model.codec import decode, encode
+from coatcheck.model.device import class_of
 from coatcheck.model.keyring import Place, binding, expand
 from coatcheck.model.partition import SLOT_DISTANCE, TAGS
 from coatcheck.model.record import Header, Payload, Records
@@ -196,6 +197,7 @@ def header_of(vector):
         persistent=bool(flags & 4),
         digest=bytes.fromhex(fields.pop("digest")),
         former_digest=bytes.fromhex(former) if former else None,
+        device_class=bytes.fromhex(fields.pop("device_class", "")),
         **fields,
     )
 
@@ -212,6 +214,7 @@ def payload_of(vector):
         "assurance": system.pop("aal", 0),
         "issued": system.pop("iss", []),
         "client": system.pop("cli", ""),
+        "device": system.pop("dev", None),
     }
     attributes = {name: plain_reader.encode(value) for name, value in vector["attributes"].items()}
     return Payload(attributes=attributes, further=system, **known)
@@ -269,11 +272,21 @@ def test_bad_record(vector):
         )
 
 
+def test_class_of_a_device():
+    """What stands for a class in the header is made of the name in the payload, by both implementations."""
+    named = [vector for vector in RECORDS["valid"] if "dev" in vector["system"]]
+
+    assert {vector["system"]["dev"] for vector in named} == {"phone", "Küche"}
+    for vector in named:
+        found = {class_of(vector["system"]["dev"]).hex(), plain_reader.class_of(vector["system"]["dev"])}
+        assert found == {vector["header"]["device_class"]}
+
+
 def test_the_vectors_show_every_flag():
     """Among the records are compressed, rotated and persistent ones, and such as are none of it."""
     flags = [vector["header"]["flags"] for vector in RECORDS["valid"]]
 
-    for flag in (1, 2, 4):
+    for flag in (1, 2, 4, 8):
         assert {bool(value & flag) for value in flags} == {True, False}
 
 

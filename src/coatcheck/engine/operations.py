@@ -334,7 +334,7 @@ class Operations:
         assurance: how strongly the subject has proved who it is (NIST SP 800-63B: 1, 2 or 3). To bind the subject
         that the session has already is to authenticate it again: `Session.auth_time` is now.
 
-        One script stores it, lists it and keeps the policy's limit. The former record ends: an anonymous one
+        One script stores it, lists it and keeps the policy's limits. The former record ends: an anonymous one
         right after, in a second round trip (should that fail, it is left to expire); one of the same subject in
         the same step; another subject's before, and of that one nothing goes along but what this request has set.
         What other requests wrote meanwhile to a session that goes on is brought along. Of an anonymous session only
@@ -506,6 +506,7 @@ class Operations:
             absolute_deadline=instant(header.absolute_deadline),
             metadata=shown,
             client=Client.parse(payload.client),
+            device=payload.device,
         )
 
 

@@ -51,7 +51,8 @@ class Writer:
             along = self._store.companions.staying(session, now)
             ticket = session.next_ticket(Handle.new())
             header = session.new_header(max(now, earliest), ticket.digest)
-            payload = Payload(None, apply(session.delta(), session.stored), client=session.client.text)
+            attributes = apply(session.delta(), session.stored)
+            payload = Payload(None, attributes, client=session.client.text, device=session.device)
             self._policy.caps.check(payload.attributes, {})
             stored = await self._store.create(ticket.handle, header, payload, along)
             if isinstance(stored, Outlived):
@@ -77,7 +78,7 @@ class Writer:
                 header = header.rotate(ticket.digest, header.seen_at + milliseconds(self._policy.rotation_grace))
             attributes = apply(session.still_to_do(changes, current), current.attributes)
             self._policy.caps.check(attributes, current.attributes)
-            payload = current.following(attributes, write_id, header.seen_at - base.seen_at)
+            payload = session.next_payload(current, attributes, write_id, header.seen_at - base.seen_at)
             if header.digest != base.digest:
                 payload = payload.rotated(base.digest, header.seen_at, header.former_until)
             outcome = await self._write(session, handle, base, header, payload, along=None if session.strict else along)

@@ -15,6 +15,7 @@ from coatcheck.model.attributes import Attributes
 from coatcheck.model.client import NO_CLIENT, Client
 from coatcheck.model.compartment import Compartment, Compartments, check_idle_timeout
 from coatcheck.model.delta import Operation, without_counts
+from coatcheck.model.device import check_device, class_of
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.policy import SessionPolicy, check_timeouts, milliseconds
 from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
@@ -43,6 +44,7 @@ class SessionInfo:
     last_seen is exact to a tenth of the idle timeout; within an idle timeout of the absolute deadline it is
     the latest moment that can be proved, and may lie earlier than the truth.
     metadata holds the attributes that the policy lists. client: who used it last, where the policy looks at that.
+    device: the class of device, if the application has said it.
     """
 
     handle: Handle
@@ -52,6 +54,7 @@ class SessionInfo:
     absolute_deadline: datetime
     metadata: Mapping[str, Any] = field(default_factory=dict)
     client: Client = NO_CLIENT
+    device: str | None = None
 
 
 class Session(Attributes):
@@ -63,6 +66,7 @@ class Session(Attributes):
 
     __slots__ = (
         "_attempts",
+        "_device",
         "_issuer_session",
         "_next_secret",
         "_rotation_wanted",
@@ -102,6 +106,7 @@ class Session(Attributes):
         self.token_given = False
         self._next_secret: bytes | None = None
         self._settings = _settings(header or policy)
+        self._device = self.payload.device
         self._rotation_wanted = False
         self._issuer_session: IssuerSession | None = None
         self._attempts: list[tuple[list[Operation], bytes]] = []
@@ -219,6 +224,22 @@ class Session(Attributes):
         self.accessed = True
         self._issuer_session = issued
 
+    @property
+    def device(self) -> str | None:
+        """The class of device that it is used on ("phone"), by which the policy's device_limits count; None for none.
+
+        Set it before the sign-in, at the latest in the request that signs in: that is when it counts. It stays across
+        sign-ins and sign-outs, for the browser does. Set in a session that is signed in, it counts from the next
+        sign-in. To set it stores nothing of a new session. Raises TypeError, or ValueError for over 64 characters.
+        """
+        self.accessed = True
+        return self._device
+
+    @device.setter
+    def device(self, device: str | None) -> None:
+        self._device = check_device(device)
+        self.accessed = True
+
     def compartment(self, name: str, *, idle_timeout: timedelta | None = None) -> Compartment:
         """Give a part of the session that the policy declares: a mapping with an idle timeout of its own.
 
@@ -286,7 +307,8 @@ class Session(Attributes):
     @property
     def record_changed(self) -> bool:
         """Whether a save must write the session's own record."""
-        return self._rotation_wanted or self.settings_changed or self.link_wanted or bool(self.delta())
+        asks = self._rotation_wanted or self.settings_changed or self.link_wanted or self.device_changed
+        return asks or bool(self.delta())
 
     @property
     def settings_changed(self) -> bool:
@@ -302,6 +324,11 @@ class Session(Attributes):
         """Say what the session is to be linked to if *subject* signs in."""
         kept = IssuerSession.unpack(self.payload.issued) if self.payload.subject == subject else None
         return self._issuer_session or kept
+
+    @property
+    def device_changed(self) -> bool:
+        """Whether a save must write another class of device; that of a subject's session only a sign-in changes."""
+        return self.header is not None and self.payload.subject is None and self._device != self.payload.device
 
     @property
     def rotation_wanted(self) -> bool:
@@ -326,6 +353,7 @@ class Session(Attributes):
             idle_timeout=idle,
             persistent=persistent,
             digest=digest,
+            device_class=class_of(self._device),
         )
 
     def next_header(self, base: Header, now: int) -> Header:
@@ -333,6 +361,8 @@ class Session(Attributes):
         header = replace(base, revision=base.revision + 1, seen_at=now)
         if base.former_until <= now:
             header = replace(header, former_digest=None, former_until=0)
+        if self.device_changed:
+            header = replace(header, device_class=class_of(self._device))
         if not self.settings_changed:
             return header
         idle, absolute, persistent = (
@@ -347,6 +377,11 @@ class Session(Attributes):
             absolute_deadline=base.created_at + absolute,
             persistent=bool(persistent),
         )
+
+    def next_payload(self, current: Payload, attributes: Mapping[str, bytes], write_id: bytes, elapsed: int) -> Payload:
+        """Make the payload that follows *current*; see `Payload.following`."""
+        payload = current.following(attributes, write_id, elapsed)
+        return replace(payload, device=self._device) if self.device_changed else payload
 
     def want_rotation(self) -> None:
         """Have the next save give it a new secret, without counting that as the application's access."""
@@ -389,6 +424,8 @@ class Session(Attributes):
             self.cookie_due = True
         if former is not None and header.absolute_deadline != former.absolute_deadline:
             self.cookie_due = True
+        if self._device == self.payload.device:
+            self._device = payload.device
         self.ticket, self.header, self.payload = ticket, header, payload
         self._settings = _settings(header)
         self._rotation_wanted, self._seen_at, self._attempts = False, header.seen_at, []

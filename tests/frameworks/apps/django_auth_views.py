@@ -22,11 +22,13 @@ from coatcheck import StoreUnavailable
 
 
 def sign_in(request):
+    request.session.session.device = request.POST.get("device")
     login(request, authenticate(request, username=request.POST["user"], password=request.POST["password"]))
     return who(request)
 
 
 async def asign_in(request):
+    (await request.session.asession()).device = request.POST.get("device")
     await alogin(request, await aauthenticate(username=request.POST["user"], password=request.POST["password"]))
     return await awho(request)
 
