@@ -11,7 +11,7 @@ _SENT: Final = ("time", "mget", "pexpire", "zscore", "xack", "evalsha", "script|
 _LISTENS: Final = ("psubscribe", "ping")
 _IN_SCRIPTS: Final = (
     *("get", "set", "del", "exists", "pttl"),
-    *("zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zremrangebyscore"),
+    *("zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zremrangebyscore", "zscan"),
     *("publish", "xadd", "xautoclaim", "xgroup|create", "xrange", "xreadgroup", "xrevrange"),
 )
 _RESEALS: Final = ("scan",)

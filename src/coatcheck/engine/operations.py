@@ -18,12 +18,11 @@ from coatcheck.engine.resealing import Resealed
 from coatcheck.engine.signin import SignIn, check_subject, subject_of
 from coatcheck.engine.sources import Sources
 from coatcheck.engine.store import ALL_PARTITIONS, Store
+from coatcheck.engine.subjects import Subjects
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
 from coatcheck.model.activity import Activity
-from coatcheck.model.client import Client
-from coatcheck.model.codec import decode
 from coatcheck.model.errors import (
     AuthenticationRequired,
     RecordCorrupted,
@@ -32,13 +31,12 @@ from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import LONGEST, SessionPolicy, milliseconds
-from coatcheck.model.session import Session, SessionInfo, instant
+from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
 
 log = logging.getLogger("coatcheck")
 
 _PAGE: Final = 200
-_BATCH: Final = 1000
 
 
 class Anyone(Enum):
@@ -72,6 +70,7 @@ class Operations:
         limits = self.policy.sources
         self.sources = None if limits is None else Sources(limits, self._store.clock, self._writer.last_use)
         self._recognition = None if looks is None else Recognition(self._store, self._writer, looks)
+        self._subjects = Subjects(self._store, self.policy)
 
     # One session
 
@@ -377,14 +376,7 @@ class Operations:
         kept = None if keep is None else _handle(keep)
         if keep is not None and kept is None:
             raise ValueError("keep is not a session handle")
-        ended, cause = 0, Cause(by, why)
-        for place in self._store.places(check_subject(subject)):
-            left = 1
-            while left:
-                count, left = await self._store.remove_all(place, kept, _BATCH, cause)
-                ended += count
-        log.info("sessions_revoked", extra={"count": ended, "kept": str(kept) if kept else None})
-        return ended
+        return await self._subjects.end(check_subject(subject), kept, Cause(by, why))
 
     async def revoke_issued(self, issued: IssuerSession, *, why: str = "back-channel logout") -> int:
         """End the sessions linked to a session that has ended at an OpenID Connect issuer; return how many ended.
@@ -410,18 +402,11 @@ class Operations:
         log.warning("sessions_of_everyone_revoked", extra={"by": by, "why": why})
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
-        """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them."""
-        found: list[SessionInfo] = []
-        for place in self._store.places(check_subject(subject)):
-            start, looked_at = 0, _PAGE
-            while looked_at == _PAGE:
-                looked_at, live = await self._store.page(place, start, _PAGE)
-                start += looked_at
-                now = await self._store.now()
-                found += [
-                    info for handle, record, ttl in live if (info := self._describe(handle, record, now + ttl, now))
-                ]
-        return sorted(found, key=lambda info: info.last_seen, reverse=True)
+        """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them.
+
+        Each that lives throughout is listed once, whatever others begin and end meanwhile.
+        """
+        return await self._subjects.find(check_subject(subject))
 
     async def activity(
         self,
@@ -486,28 +471,6 @@ class Operations:
         except RecordCorrupted:
             return None
         return None if opened is None else opened[1].subject
-
-    def _describe(self, handle: Handle, record: bytes, ends_at: int, now: int) -> SessionInfo | None:
-        try:
-            header, payload = self._store.open(handle, record)
-            shown = {
-                name: decode(payload.attributes[name]) for name in self.policy.listed if name in payload.attributes
-            }
-        except RecordCorrupted:
-            log.exception("session_record_corrupted", extra={"handle": str(handle)})
-            return None
-        if header.absolute_deadline <= now:
-            return None
-        return SessionInfo(
-            handle=handle,
-            created_at=instant(header.created_at),
-            last_seen=instant(max(header.seen_at, min(ends_at - header.idle_timeout, now))),
-            idle_deadline=instant(ends_at),
-            absolute_deadline=instant(header.absolute_deadline),
-            metadata=shown,
-            client=Client.parse(payload.client),
-            device=payload.device,
-        )
 
 
 def _handle(handle: Handle | str) -> Handle | None:

@@ -34,6 +34,7 @@ Opened = tuple[Header, Payload]
 
 ALL_PARTITIONS: Final = tuple(range(PARTITIONS))
 NO_CAUSE: Final = Cause()
+FIRST_PAGE: Final = b"0"
 
 _ORDER: Final = {AtLimit.EVICT_OLDEST: "oldest", AtLimit.EVICT_IDLEST: "idlest", AtLimit.REFUSE: "refuse"}
 
@@ -354,12 +355,17 @@ class Store:
         (reply,) = await self._call(command)
         return reply[0], reply[1]
 
-    async def page(self, place: Place, start: int, count: int) -> tuple[int, list[tuple[Handle, bytes, int]]]:
-        """Read some of the sessions listed at *place*: entries looked at; handle, record and TTL of the live ones."""
+    async def page(
+        self, place: Place, cursor: bytes, count: int
+    ) -> tuple[bytes | None, list[tuple[Handle, bytes, int]]]:
+        """Read some of the sessions listed at *place*: handle, record and TTL (ms) of the live ones.
+
+        cursor: FIRST_PAGE, then what the page before gave, until that is None.
+        """
         keys, stem = (self._keys.subject(place), self._keys.epoch(place.partition)), self._keys.stem(place.partition)
-        ((looked_at, *rest),) = await self._call(scripts.LIST.command(keys, stem, start, count))
+        ((following, *rest),) = await self._call(scripts.LIST.command(keys, stem, cursor, count))
         handles = [Handle.parse(f"{place.partition:02x}.{name.decode()}") for name in rest[::3]]
-        return looked_at, list(zip(handles, rest[1::3], rest[2::3], strict=True))
+        return (None if following == FIRST_PAGE else following), list(zip(handles, rest[1::3], rest[2::3], strict=True))
 
     async def time_left(self, sessions: Iterable[tuple[Handle, int]]) -> list[int]:
         """Ask how many ms are left to sessions, each given with when it was created (ms); 0 or less: it has ended."""
