@@ -128,6 +128,18 @@ def test_limit_of_devices(project, open_visitor, ada):
         assert {info.device for info in sessions().list_for(str(ada.pk))} == {"desktop", "phone"}
 
 
+@pytest.mark.requirement("R22")
+def test_revoke_others(open_visitor, ada):
+    """A view that has changed a factor keeps its own browser signed in, with a new cookie, and signs out all others."""
+    others, visitor, copy = [open_visitor().sign_in() for _ in range(2)], open_visitor().sign_in(), open_visitor()
+    copy.cookie = visitor.cookie
+
+    assert visitor.post("change-factor").json() == {"ended": 2}
+
+    assert [known.user for known in (visitor, copy, *others)] == ["ada", "", "", ""]
+    assert handles(ada) == {visitor.handle}
+
+
 @pytest.mark.requirement("R19")
 def test_revoke_all(open_visitor, ada):
     """Ending all of a user's sessions signs the user out everywhere."""

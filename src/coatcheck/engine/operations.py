@@ -391,6 +391,34 @@ class Operations:
         """
         return await self._links.end(issued, why)
 
+    async def revoke_others(self, session: Session, *, by: str = "", why: str = "") -> int:
+        """End every other session of the subject of *session*, and give this one a new secret; return how many ended.
+
+        For after a change of a password or another factor: remembered sessions end as well, and former identifiers
+        of this one are worth nothing at once, without a grace; parallel requests of its browser that still carry one
+        count as having none. Also saves *session*. Have the change of the factor committed before, so that nobody signs
+        in by the former one after it. by, why: for the events of the others.
+
+        The others end first. Should the store be lost between the two steps, they have ended, and this browser is
+        still signed in, under its former identifier: call it again. The other way round it would be the browser that
+        is signed out, and the others that live on.
+
+        Raises ValueError for a session that is not signed in and stored, or was found by its handle; SessionRevoked
+        where it has ended meanwhile (the others have ended then); and what `save` raises.
+        """
+        handle, subject = session.handle, session.payload.subject
+        if handle is None or session.is_new or subject is None:
+            raise ValueError("revoke_others is for a session that is signed in and stored: bind or save it first")
+        if session.identifier is None:
+            raise ValueError(
+                "revoke_others renews the secret of the session that asks, and nobody would get it for one that was "
+                "found by its handle: use revoke_all(subject, keep=handle)"
+            )
+        ended = await self._subjects.end(subject, handle, Cause(by, why))
+        session.want_renewal()
+        await self.save(session)
+        return ended
+
     async def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
         """End every session of this prefix that was created up to now; one round trip, however many there are.
 

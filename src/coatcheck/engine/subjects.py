@@ -1,4 +1,4 @@
-"""The sessions of a subject: listed, ended together. A subject has a place under each key of the ring; all are seen to."""
+"""The sessions of a subject, listed and ended together: those under every key of the ring."""
 
 import logging
 from typing import Final

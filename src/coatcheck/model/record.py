@@ -96,6 +96,10 @@ class Header:
         """Give the header with a new secret; the present one is honoured until *grace_until*."""
         return replace(self, digest=digest, former_digest=self.digest, former_until=grace_until)
 
+    def renew(self, digest: bytes) -> Self:
+        """Give the header with a new secret, and no other is honoured from then on."""
+        return replace(self, digest=digest, former_digest=None, former_until=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Payload:
@@ -134,6 +138,10 @@ class Payload:
         former = former_digest[:_FORMER_DIGEST_BYTES] + honoured_until.to_bytes(6)
         formers = (self.formers + former)[-_FORMERS_KEPT * _FORMER_BYTES :]
         return replace(self, rotated_at=now, formers=formers)
+
+    def renewed(self, now: int) -> Self:
+        """Make the payload of a new secret that forgets the former ones: to use one is no replay, and no use."""
+        return replace(self, rotated_at=now, formers=b"")
 
     @property
     def former_digests(self) -> list[bytes]:

@@ -69,6 +69,7 @@ class Session(Attributes):
         "_device",
         "_issuer_session",
         "_next_secret",
+        "_renewal_wanted",
         "_rotation_wanted",
         "_seen_at",
         "_settings",
@@ -107,7 +108,7 @@ class Session(Attributes):
         self._next_secret: bytes | None = None
         self._settings = _settings(header or policy)
         self._device = self.payload.device
-        self._rotation_wanted = False
+        self._rotation_wanted = self._renewal_wanted = False
         self._issuer_session: IssuerSession | None = None
         self._attempts: list[tuple[list[Operation], bytes]] = []
         self._seen_at = seen_at
@@ -336,6 +337,11 @@ class Session(Attributes):
         return self._rotation_wanted
 
     @property
+    def renewal_wanted(self) -> bool:
+        """Whether a save must give it a new secret beside which no other is honoured."""
+        return self._renewal_wanted
+
+    @property
     def is_empty(self) -> bool:
         """Whether it holds nothing, and no page has a token of it: such a session is not worth a record."""
         if not self.parts.is_empty or self.recorded:
@@ -387,6 +393,10 @@ class Session(Attributes):
         """Have the next save give it a new secret, without counting that as the application's access."""
         self._rotation_wanted = self.header is not None
 
+    def want_renewal(self) -> None:
+        """Have the next save give it a new secret and honour no former one, not even for the grace."""
+        self._rotation_wanted = self._renewal_wanted = self.header is not None
+
     def next_ticket(self, handle: Handle) -> Ticket:
         """Make the ticket of its next record, with the secret that tokens were made for already, if any were."""
         return Ticket.new(handle) if self._next_secret is None else Ticket(handle, self._next_secret)
@@ -428,7 +438,8 @@ class Session(Attributes):
             self._device = payload.device
         self.ticket, self.header, self.payload = ticket, header, payload
         self._settings = _settings(header)
-        self._rotation_wanted, self._seen_at, self._attempts = False, header.seen_at, []
+        self._rotation_wanted = self._renewal_wanted = False
+        self._seen_at, self._attempts = header.seen_at, []
         self._next_secret = self._issuer_session = None
         self.now_stored_as(payload.attributes)
 
@@ -441,7 +452,7 @@ class Session(Attributes):
             self._settings = _settings(policy)
         self.ticket = self.header = None
         self.payload = Payload(None, attributes)
-        self._rotation_wanted = False
+        self._rotation_wanted = self._renewal_wanted = False
         self.now_stored_as(attributes)
 
     def now_ended(self) -> None:

@@ -157,6 +157,10 @@ class Sessions:
         """See `Operations.revoke_issued`."""
         return run(self.core.revoke_issued(issued, why=why))
 
+    def revoke_others(self, session: Session, *, by: str = "", why: str = "") -> int:
+        """See `Operations.revoke_others`."""
+        return run(self.core.revoke_others(session, by=by, why=why))
+
     def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
         """See `Operations.revoke_everyone`."""
         return run(self.core.revoke_everyone(by=by, why=why))

@@ -19,6 +19,7 @@ from django.http import HttpResponse, JsonResponse
 from django.urls import path
 
 from coatcheck import StoreUnavailable
+from coatcheck.django import async_sessions, sessions
 
 
 def sign_in(request):
@@ -68,6 +69,14 @@ async def achange_password(request):
     return JsonResponse({})
 
 
+def change_factor(request):
+    return JsonResponse({"ended": sessions().revoke_others(request.session.session)})
+
+
+async def achange_factor(request):
+    return JsonResponse({"ended": await async_sessions().revoke_others(await request.session.asession())})
+
+
 def put(request):
     request.session.update(request.POST.dict())
     return JsonResponse({})
@@ -110,12 +119,14 @@ urlpatterns = [
     path("sign-out", sign_out),
     path("who", who),
     path("change-password", change_password),
+    path("change-factor", change_factor),
     path("put", put),
     path("show", show),
     path("async/sign-in", asign_in),
     path("async/sign-out", asign_out),
     path("async/who", awho),
     path("async/change-password", achange_password),
+    path("async/change-factor", achange_factor),
     path("async/put", aput),
     path("async/show", ashow),
 ]
