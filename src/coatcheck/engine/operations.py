@@ -429,6 +429,19 @@ class Operations:
         await self._store.remove_everyone(milliseconds(LONGEST), Cause(by, why))
         log.warning("sessions_of_everyone_revoked", extra={"by": by, "why": why})
 
+    async def erase(self, subject: str) -> int:
+        """End every session of *subject* and remove all that is kept of it; return how many ended.
+
+        Records, compartments, activity and index entries go, and so do the lifecycle events that name the subject or
+        its handles, under every key of the ring: who reads events and has not read these yet will not see them, nor
+        those that tell of the ends (who listens with `on` hears them once). docs/operations.md says what it cannot
+        reach.
+
+        In steps of some hundred entries, so that nobody waits for it; to call it again after a failure is safe. See
+        that nobody signs the subject in meanwhile. Raises StoreUnavailable.
+        """
+        return await self._subjects.erase(check_subject(subject))
+
     async def list_for(self, subject: str) -> list[SessionInfo]:
         """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them.
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from coatcheck.engine import scripts
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.companions import Along, Companions
+from coatcheck.engine.erasure import erase_traces
 from coatcheck.engine.keys import Keys
 from coatcheck.engine.resealing import Resealed, reseal
 from coatcheck.engine.transport import Argument, Command, Transport
@@ -435,6 +436,10 @@ class Store:
     async def reseal(self, batch: int) -> Resealed:
         """Seal with the first key of the ring what another has sealed; some round trips for each *batch* of keys."""
         return await reseal(self.transport, self._keys, self._records, batch)
+
+    async def erase_traces(self, place: Place) -> None:
+        """Remove what is left of the subject at *place* beside its sessions; some round trips."""
+        await erase_traces(self.transport, self._keys, place)
 
     async def activity(
         self, handle: Handle, since: int | None, until: int | None, limit: int, *, newest_first: bool

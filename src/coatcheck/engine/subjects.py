@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from coatcheck.engine.store import FIRST_PAGE, Store
+from coatcheck.engine.store import FIRST_PAGE, NO_CAUSE, Store
 from coatcheck.model.client import Client
 from coatcheck.model.codec import decode
 from coatcheck.model.errors import RecordCorrupted
@@ -50,6 +50,14 @@ class Subjects:
                 count, left = await self._store.remove_all(place, kept, _BATCH, cause)
                 ended += count
         log.info("sessions_revoked", extra={"count": ended, "kept": str(kept) if kept else None})
+        return ended
+
+    async def erase(self, subject: str) -> int:
+        """Do what `Operations.erase` says."""
+        ended = await self.end(subject, None, NO_CAUSE)
+        for place in self._store.places(subject):
+            await self._store.erase_traces(place)
+        log.info("subject_erased", extra={"count": ended})
         return ended
 
     def _describe(self, handle: Handle, record: bytes, ends_at: int, now: int) -> SessionInfo | None:

@@ -165,6 +165,10 @@ class Sessions:
         """See `Operations.revoke_everyone`."""
         return run(self.core.revoke_everyone(by=by, why=why))
 
+    def erase(self, subject: str) -> int:
+        """See `Operations.erase`."""
+        return run(self.core.erase(subject))
+
     def list_for(self, subject: str) -> list[SessionInfo]:
         """See `Operations.list_for`."""
         return run(self.core.list_for(subject))
