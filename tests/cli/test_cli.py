@@ -5,12 +5,13 @@ import os
 import pty
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import redis
 
 import coatcheck
-from coatcheck import EventType, new_key
+from coatcheck import EventType, SessionPolicy, new_key
 from coatcheck.cli import main
 from coatcheck.engine.access import access_rules
 from coatcheck.model.keyring import Keyring
@@ -281,6 +282,23 @@ def test_end_all(command, sessions):
     assert [sessions.load(session.identifier) for session in others] == [None, None]
     assert sessions.load(kept.identifier) is not None
     assert command("sessions", "end-all", "ada") == (0, "1 sessions have ended\n", "")
+
+
+@pytest.mark.requirement("R60")
+def test_erase(command, sessions, server, key):
+    """A subject is erased: no session is left, nothing of the compartments that were named, and no event."""
+    policy = SessionPolicy(compartments={"cart": timedelta(minutes=9)})
+    with coatcheck.Sessions(server.url, keys=key, policy=policy) as shop:
+        session = signed_in(shop)
+        session.compartment("cart")["a"] = 1
+        shop.save(session)
+
+    done = command("sessions", "erase", "ada", "--compartment", "cart")
+
+    assert done == (0, "1 sessions have ended, and nothing is kept\n", "")
+    assert server.keys(session.handle.name) == []
+    told = [event.subject_digest for event in sessions.read_events("test", "one")]
+    assert set(told) & sessions.subject_digests("ada") == set()
 
 
 def test_store_that_is_not_there(command, monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """What the sessions of a store should be: a simple model, in memory, without concurrency and without a server.
 
-Time is whole minutes; the idle timeout is 30, the absolute one 120, the grace 1, the limit 3 (oldest evicted).
+Time is whole minutes; the idle timeout is 30, the absolute one 120, the grace 1, the limit 3, and 1 on
+phones (oldest evicted).
 """
 
 from copy import deepcopy
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 IDLE, ABSOLUTE, GRACE, TENTH, LIMIT = 30, 120, 1, 3, 3
+DEVICES = {"phone": 1}
 
 
 class Ended(Exception):
@@ -31,6 +33,7 @@ class Record:
     current: str
     revision: int
     formers: dict[str, int] = field(default_factory=dict)
+    device: str | None = None
 
 
 @dataclass
@@ -52,6 +55,7 @@ class Copy:
     is_rotating: bool = False
     is_strict: bool = False
     is_ended: bool = False
+    device: str | None = None
 
     def start_over(self, attributes: dict[str, Any]) -> None:
         """Hold *attributes* as they are stored, with nothing done to them."""
@@ -170,6 +174,7 @@ class Model:
         self.records[copy.handle] = Record(
             deepcopy(attributes), subject, age, self.now, self.now, self.now, copy.identifier, session.header.revision
         )
+        self.records[copy.handle].device = copy.device
         self.used[copy.client][copy.handle] = self.now
         self.settle(copy)
 
@@ -184,9 +189,13 @@ class Model:
         self.records.pop(handle, None)
         self.used[client].pop(handle, None)
 
-    def make_room(self, subject: str) -> None:
-        """End the oldest sessions of a subject that is about to have one more."""
+    def make_room(self, subject: str, device: str | None) -> None:
+        """End the oldest sessions of a subject that is about to have one more, first those on such a device."""
         others = sorted(self.of(subject), key=lambda handle: self.records[handle].age)
+        alike = [handle for handle in others if self.records[handle].device == device]
+        for handle in alike[: max(0, len(alike) - (DEVICES.get(device or "", LIMIT) - 1))]:
+            others.remove(handle)
+            del self.records[handle]
         for handle in others[: max(0, len(others) - (LIMIT - 1))]:
             del self.records[handle]
 
@@ -247,5 +256,5 @@ class Model:
             record = self.live(copy.handle)
             attributes = copy.replay(copy.stored if record is None else record.attributes)
             self.end(copy.handle, copy.client)
-        self.make_room(subject)
+        self.make_room(subject, copy.device)
         return attributes

@@ -59,6 +59,9 @@ def live(sessions):
     session.issuer_session = IssuerSession("https://id.example.org", str(session.handle), "s-1")
     sessions.bind(session, "ada")
     assert sessions.revoke_issued(IssuerSession("https://id.example.org", session.issuer_session.subject)) == 1
+    sessions.bind(session := sessions.create({"a": 1}), "cleo")
+    sessions.revoke_others(session)
+    sessions.erase("cleo")
     sessions.sweep()
     sessions.revoke_everyone()
     sessions.sweep()

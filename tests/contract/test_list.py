@@ -1,12 +1,15 @@
 """The sessions of a subject, as the question where it is logged in shows them."""
 
 from datetime import timedelta
+from itertools import islice
 
 import msgspec
 import pytest
 from msgspec.msgpack import Ext
 
 from coatcheck import SessionPolicy
+from coatcheck.engine.operations import Operations
+from coatcheck.engine.store import Store
 from coatcheck.model.keyring import Keyring
 from coatcheck.model.record import Payload, Records
 from coatcheck.model.session import instant
@@ -92,6 +95,27 @@ def test_very_many_sessions(sessions):
 
     assert len(listed) == 405
     assert set(listed) == expected
+
+
+@pytest.mark.requirement("R24")
+def test_sessions_end_while_they_are_listed(open_sessions, monkeypatch):
+    """Of 500 sessions, 300 of which end between the pages, those that live throughout are listed, each once."""
+    sessions, other = open_sessions(), open_sessions()
+    everyone = [signed_in(sessions).handle for _ in range(500)]
+    doomed, page = iter(everyone[:300]), Store.page
+
+    async def and_some_end(self, *arguments):
+        found = await page(self, *arguments)
+        for handle in islice(doomed, 100):
+            await Operations.revoke(getattr(other, "core", None) or other._sessions, handle, subject="ada")
+        return found
+
+    monkeypatch.setattr(Store, "page", and_some_end)
+    listed = [info.handle for info in sessions.list_for("ada")]
+
+    assert next(doomed, None) is None
+    assert len(listed) == len(set(listed))
+    assert set(everyone[300:]) <= set(listed)
 
 
 @pytest.mark.requirement("R37")

@@ -23,17 +23,22 @@ from hypothesis.stateful import (
 )
 
 from coatcheck import SessionConflict, SessionPolicy, SessionRevoked
-from tests.contract.model import ABSOLUTE, GRACE, IDLE, LIMIT, Conflict, Copy, Ended, Model
+from tests.contract.model import ABSOLUTE, DEVICES, GRACE, IDLE, LIMIT, Conflict, Copy, Ended, Model
 
 MINUTE = timedelta(minutes=1)
 POLICY = SessionPolicy(
-    idle_timeout=IDLE * MINUTE, absolute_timeout=ABSOLUTE * MINUTE, rotation_grace=GRACE * MINUTE, limit=LIMIT
+    idle_timeout=IDLE * MINUTE,
+    absolute_timeout=ABSOLUTE * MINUTE,
+    rotation_grace=GRACE * MINUTE,
+    limit=LIMIT,
+    device_limits=DEVICES,
 )
 CLIENTS = 2
 EXAMPLES = int(os.environ.get("COATCHECK_TEST_EXAMPLES", "60"))
 
 clients = st.integers(0, CLIENTS - 1)
 subjects = st.sampled_from(["ada", "bob"])
+devices = st.sampled_from(["phone", "phone", "desktop", None])
 names = st.sampled_from(["a", "b", "d"])
 picks = st.integers(0, 9)
 inner = st.sampled_from(["x", "y"])
@@ -125,6 +130,7 @@ class Stories(RuleBasedStateMachine):
                 assert session.is_superseded == (identifier != record.current)
                 session.strict = strict
                 copy = Copy(client, session, handle, record.subject, identifier, "", 0, {}, is_strict=strict)
+                copy.device = record.device
                 self.model.settle(copy)
                 self.hold(copy)
 
@@ -199,14 +205,15 @@ class Stories(RuleBasedStateMachine):
         copy.is_ended = True
         self.save(copy)
 
-    @rule(pick=picks, changes=changes, subject=subjects)
-    def signs_in(self, pick, changes, subject):
-        """A request changes its session and signs somebody in, whoever was before."""
+    @rule(pick=picks, changes=changes, subject=subjects, device=devices)
+    def signs_in(self, pick, changes, subject, device):
+        """A request changes its session and signs somebody in on a device, whoever was before."""
         copy = self.pick(self.copies, pick)
         if copy.is_ended:
             return
         for what, detail in changes:
             getattr(self, what)(copy, detail)
+        copy.session.device = copy.device = device
         self.clock.moved += 2  # no two sign-ins in the same millisecond: it says which session is the oldest
         sessions = self.opened[copy.client]
         attributes = self.agree(lambda: self.model.bind(copy, subject), lambda: sessions.bind(copy.session, subject))
@@ -290,14 +297,16 @@ class Stories(RuleBasedStateMachine):
             assert (session is None) == (expected is None)
             if expected is not None:
                 handle, record = expected
-                found = (str(session.handle), session.subject, dict(session))
-                assert found == (handle, record.subject, record.attributes)
+                found = (str(session.handle), session.subject, dict(session), session.device)
+                assert found == (handle, record.subject, record.attributes, record.device)
 
     @invariant()
     def lists_are_right(self):
-        """The list of a subject's sessions is that of the model, and within the limit."""
+        """The list of a subject's sessions is that of the model, and within the limits."""
         for subject in ("ada", "bob"):
-            listed = [str(info.handle) for info in self.reader.list_for(subject)]
+            found = self.reader.list_for(subject)
+            assert [info.device for info in found].count("phone") <= DEVICES["phone"]
+            listed = [str(info.handle) for info in found]
             assert sorted(listed) == sorted(self.model.of(subject))
             assert len(listed) <= LIMIT
 
@@ -364,8 +373,12 @@ class Walk:
         }
 
     def signs_in(self):
-        """Sign in ada or bob."""
-        return {"changes": self._changes(1), "subject": self._random.choice(["ada", "ada", "bob"])}
+        """Sign in ada or bob, on a device or another."""
+        return {
+            "changes": self._changes(1),
+            "subject": self._random.choice(["ada", "ada", "bob"]),
+            "device": self._random.choice(["phone", "phone", "desktop", None]),
+        }
 
     def revokes(self):
         """Say whose it is, rightly or not, or do not."""

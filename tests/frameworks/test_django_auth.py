@@ -113,6 +113,33 @@ def test_limit(project, open_visitor, ada):
         assert handles(ada) == {second.handle, third.handle}
 
 
+@pytest.mark.requirement("R17")
+def test_limit_of_devices(project, open_visitor, ada):
+    """A class of device that is set before login() counts, also where that first empties another user's session."""
+    get_user_model().objects.create_user("bob", password="second")
+    with override_settings(COATCHECK={**project, "POLICY": SessionPolicy(device_limits={"phone": 1})}):
+        desktop, phone, other = (open_visitor() for _ in range(3))
+        desktop.post("sign-in", user="ada", password="first", device="desktop")
+        phone.post("sign-in", user="ada", password="first", device="phone")
+        other.post("sign-in", user="bob", password="second", device="phone")
+        other.post("sign-in", user="ada", password="first", device="phone")
+
+        assert (desktop.user, phone.user, other.user) == ("ada", "", "ada")
+        assert {info.device for info in sessions().list_for(str(ada.pk))} == {"desktop", "phone"}
+
+
+@pytest.mark.requirement("R22")
+def test_revoke_others(open_visitor, ada):
+    """A view that has changed a factor keeps its own browser signed in, with a new cookie, and signs out all others."""
+    others, visitor, copy = [open_visitor().sign_in() for _ in range(2)], open_visitor().sign_in(), open_visitor()
+    copy.cookie = visitor.cookie
+
+    assert visitor.post("change-factor").json() == {"ended": 2}
+
+    assert [known.user for known in (visitor, copy, *others)] == ["ada", "", "", ""]
+    assert handles(ada) == {visitor.handle}
+
+
 @pytest.mark.requirement("R19")
 def test_revoke_all(open_visitor, ada):
     """Ending all of a user's sessions signs the user out everywhere."""

@@ -9,6 +9,7 @@ import pytest
 from coatcheck import Keyring
 from coatcheck.engine import scripts
 from coatcheck.engine.keys import Keys
+from coatcheck.model.device import class_of
 from coatcheck.model.keyring import Key, Place
 from coatcheck.model.record import Header, Payload, Records
 from coatcheck.model.ticket import Handle
@@ -54,8 +55,8 @@ class Bench:
         """Name the record of a handle."""
         return self.stem + name
 
-    def record(self, name, *, revision=1, created=0, seen=None, idle=IDLE, absolute=ABSOLUTE):
-        """Make a record; created, seen: ms from now."""
+    def record(self, name, *, revision=1, created=0, seen=None, idle=IDLE, absolute=ABSOLUTE, device=None, former=None):
+        """Make a record; created, seen: ms from now. former: the digest of a former secret."""
         created += self.now
         header = Header(
             revision=revision,
@@ -65,11 +66,26 @@ class Bench:
             idle_timeout=idle,
             persistent=True,
             digest=hashlib.sha256(name.encode()).digest(),
+            former_digest=former,
+            device_class=class_of(device),
         )
-        return self._records.seal(Handle.parse(f"{PARTITION:02x}.{name}"), header, Payload("ada"))
+        payload = Payload("ada", device=device)
+        return self._records.seal(Handle.parse(f"{PARTITION:02x}.{name}"), header, payload)
 
-    def bind(self, name, *, limit=0, order="oldest", elsewhere=0, replacing="", ttl=IDLE, record=None, **options):
-        """Bind a session to the subject; give the record and the reply."""
+    def bind(
+        self,
+        name,
+        *,
+        limit=0,
+        order="oldest",
+        elsewhere=0,
+        replacing="",
+        of_class=(0, 0),
+        ttl=IDLE,
+        record=None,
+        **options,
+    ):
+        """Bind a session to the subject; give the record and the reply. of_class: its limit, those elsewhere."""
         record = record or self.record(name, **options)
         deadline = self.now + options.get("created", 0) + options.get("absolute", ABSOLUTE)
         keys = (self.key(name), self.u, self.x, self.g, self.e)
@@ -77,6 +93,7 @@ class Bench:
             scripts.BIND,
             keys,
             *(record, ttl, name, self.place.digest, self.now, deadline, self.stem, limit, order, elsewhere, replacing),
+            *("", *of_class),
         )
         return record, reply
 

@@ -3,7 +3,8 @@
 import pytest
 
 from coatcheck.engine import scripts
-from tests.lua.conftest import ABSOLUTE, IDLE, name
+from coatcheck.model.device import class_of
+from tests.lua.conftest import ABSOLUTE, IDLE, Listed, name
 
 ONE, TWO, THREE, FOUR = (name(number) for number in range(1, 5))
 HOUR = 3_600_000
@@ -16,7 +17,7 @@ def test_bind(bench):
     """Bind stores the record and enters it in both indexes, each with its own time."""
     record, reply = bench.bind(ONE)
 
-    assert reply == [1, 1, b""]
+    assert reply == [1, 1, 1, b""]
     assert bench.client.get(bench.key(ONE)) == record
     assert bench.listed() == {ONE: bench.now + ABSOLUTE}
     assert bench.due() == {ONE: bench.now + IDLE}
@@ -33,7 +34,7 @@ def test_bind_again(bench, order):
     record, reply = bench.bind(TWO, limit=2, order=order)
     before = bench.state()
 
-    assert bench.bind(TWO, limit=2, order=order, record=record)[1] == reply == [1, 2, b""]
+    assert bench.bind(TWO, limit=2, order=order, record=record)[1] == reply == [1, 2, 1, b""]
 
     assert bench.state() == before
     assert bench.told(TWO) == [("bound", TWO, "")]
@@ -76,7 +77,7 @@ def test_bind_refused(bench):
     assert bench.told(THREE) == [("refused", THREE, "")]
 
 
-@pytest.mark.parametrize(("elsewhere", "reply"), [(0, [1, 2, b""]), (1, [0]), (5, [0])])
+@pytest.mark.parametrize(("elsewhere", "reply"), [(0, [1, 2, 1, b""]), (1, [0]), (5, [0])])
 def test_bind_counts_what_lives_elsewhere(bench, elsewhere, reply):
     """Sessions counted under other keys count toward a refusing limit."""
     bench.bound(ONE)
@@ -90,7 +91,7 @@ def test_the_dead_do_not_count(bench):
     bench.bound(ONE, TWO)
     bench.client.delete(bench.key(ONE))
 
-    assert bench.bind(THREE, limit=2, order="refuse")[1] == [1, 2, b""]
+    assert bench.bind(THREE, limit=2, order="refuse")[1] == [1, 2, 1, b""]
 
     assert bench.live() == {TWO, THREE}
     assert set(bench.listed()) == set(bench.due()) == {ONE, TWO, THREE}
@@ -103,7 +104,7 @@ def test_bind_evicts_the_oldest(bench):
     bench.bind(TWO, created=-5 * HOUR, seen=-10, absolute=50 * HOUR)
     bench.bind(THREE, created=-1 * HOUR, seen=-HOUR)
 
-    assert bench.bind(FOUR, limit=2)[1] == [1, 2, b"", TWO.encode(), ONE.encode()]
+    assert bench.bind(FOUR, limit=2)[1] == [1, 2, 1, b"", TWO.encode(), ONE.encode()]
 
     assert bench.live() == set(bench.listed()) == set(bench.due()) == {THREE, FOUR}
 
@@ -115,7 +116,7 @@ def test_bind_evicts_the_idlest_by_the_last_save(bench):
     bench.bind(TWO, created=-90_000, seen=-5_000, ttl=IDLE - 5_000)
     bench.bind(THREE, created=-20_000, seen=-20_000, ttl=IDLE - 20_000)
 
-    assert bench.bind(FOUR, limit=3, order="idlest")[1] == [1, 3, b"", THREE.encode()]
+    assert bench.bind(FOUR, limit=3, order="idlest")[1] == [1, 3, 1, b"", THREE.encode()]
 
 
 @pytest.mark.requirement("R17")
@@ -125,14 +126,14 @@ def test_bind_evicts_the_idlest_by_the_last_touch(bench):
     bench.bind(TWO, created=-600_000, ttl=IDLE - 600_000)
     bench.client.pexpire(bench.key(ONE), IDLE)
 
-    assert bench.bind(THREE, limit=2, order="idlest")[1] == [1, 2, b"", TWO.encode()]
+    assert bench.bind(THREE, limit=2, order="idlest")[1] == [1, 2, 1, b"", TWO.encode()]
 
 
 def test_evictions_among_equals_are_by_handle(bench):
     """Sessions of the same moment end in the order of their handles, so that a retry would choose the same."""
     bench.bound(THREE, ONE, TWO)
 
-    assert bench.bind(FOUR, limit=2)[1] == [1, 2, b"", ONE.encode(), TWO.encode()]
+    assert bench.bind(FOUR, limit=2)[1] == [1, 2, 1, b"", ONE.encode(), TWO.encode()]
 
 
 def test_a_limit_lowered_far(bench):
@@ -147,8 +148,8 @@ def test_a_limit_lowered_far(bench):
 
     _, reply = bench.bind(name(9999), limit=1)
 
-    assert reply[:3] == [1, 1, b""]
-    assert len(reply) == 3 + 9000
+    assert reply[:4] == [1, 1, 1, b""]
+    assert len(reply) == 4 + 9000
     assert bench.live() == {name(9999)}
 
 
@@ -158,7 +159,7 @@ def test_bind_in_place_of_another(bench):
 
     _, reply = bench.bind(TWO, replacing=ONE)
 
-    assert reply[:1] + reply[2:] == [1, one.record]
+    assert reply[:1] + reply[3:] == [1, one.record]
     assert bench.told(ONE)[1:] == [("revoked", ONE, "another sign-in")]
     assert bench.live() == set(bench.listed()) == set(bench.due()) == {TWO}
 
@@ -171,7 +172,7 @@ def test_bind_in_place_of_another_at_the_limit(bench, order):
 
     _, reply = bench.bind(THREE, limit=2, order=order, replacing=ONE)
 
-    assert reply == [1, 2, one.record]
+    assert reply == [1, 2, 1, one.record]
     assert bench.live() == set(bench.listed()) == {two.name, THREE}
 
 
@@ -198,13 +199,67 @@ def test_bind_in_place_of_another_refused(bench):
     assert bench.state() == before
 
 
+PHONE = {"device": "phone", "of_class": (2, 0)}
+
+
+@pytest.mark.requirement("R17")
+@pytest.mark.parametrize("former", [None, bytes(32)])
+def test_bind_evicts_of_the_class(bench, former):
+    """At the limit of its class the oldest of the class ends, also behind a former secret; older others live on."""
+    bench.bind(ONE, created=-9000, device="desktop")
+    bench.bind(TWO, created=-8000, device="phone", former=former)
+    bench.bind(THREE, created=-7000, device="phone", former=former)
+
+    assert bench.bind(FOUR, **PHONE)[1] == [1, 3, 2, b"", TWO.encode()]
+
+    assert bench.live() == set(bench.listed()) == set(bench.due()) == {ONE, THREE, FOUR}
+    assert bench.told(TWO)[1:] == [("evicted", TWO, "")]
+
+
+@pytest.mark.requirement("R17")
+def test_bind_evicts_of_the_class_first(bench):
+    """What ends for the class makes room under the overall limit, too: no more end than have to."""
+    bench.bind(ONE, created=-9000, device="desktop")
+    bench.bind(TWO, created=-8000, device="phone")
+    bench.bind(THREE, created=-7000, device="phone")
+
+    assert bench.bind(FOUR, limit=3, **PHONE)[1] == [1, 3, 2, b"", TWO.encode()]
+    assert bench.bind(name(5), limit=3, device="desktop")[1] == [1, 3, 1, b"", ONE.encode()]
+
+
+@pytest.mark.requirement("R17")
+@pytest.mark.parametrize(("elsewhere", "reply"), [(0, [1, 3, 2, b""]), (1, [4]), (5, [4])])
+def test_bind_refused_by_the_class(bench, elsewhere, reply):
+    """The limit of the class counts those of the class, here and elsewhere, and refuses by a number of its own."""
+    bench.bound(ONE, device="phone")
+    bench.bound(TWO, device="desktop")
+    record = bench.record(THREE, device="phone")
+
+    for _ in range(2):
+        assert bench.bind(THREE, order="refuse", of_class=(2, elsewhere), record=record)[1] == reply
+    refused = reply == [4]
+    assert bench.told(THREE) == [("refused" if refused else "bound", THREE, "")]
+
+
+def test_what_is_replaced_does_not_count_for_its_class(bench):
+    """A sign-in in place of the subject's own session takes that one's place in the class."""
+    one, _ = bench.bound(ONE, TWO, device="phone")
+
+    for order in ("refuse", "oldest"):
+        _, reply = bench.bind(THREE if order == "refuse" else FOUR, order=order, replacing=one.name, **PHONE)
+        assert reply == [1, 2, 2, one.record]
+        (one,) = [Listed(THREE, bench.client.get(bench.key(THREE)))] if order == "refuse" else [one]
+
+    assert bench.live() == {TWO, FOUR}
+
+
 # trim
 
 
-def trim(bench, allowed, order="oldest"):
-    """Run trim."""
-    keys = [bench.u, bench.x, bench.g, bench.e]
-    return bench.run(scripts.TRIM, keys, allowed, order, bench.now, bench.stem, bench.place.digest)
+def trim(bench, allowed, order="oldest", device=None, of_class=-1):
+    """Run trim. of_class: how many sessions of the class of *device* are allowed."""
+    keys, said = [bench.u, bench.x, bench.g, bench.e], (bench.now, bench.stem, bench.place.digest, "")
+    return bench.run(scripts.TRIM, keys, allowed, order, *said, class_of(device), of_class)
 
 
 def test_trim_counts(bench):
@@ -212,7 +267,7 @@ def test_trim_counts(bench):
     bench.bound(ONE, TWO, THREE)
     bench.client.delete(bench.key(TWO))
 
-    assert trim(bench, -1) == [2]
+    assert trim(bench, -1) == [2, 0]
 
     assert set(bench.listed()) == set(bench.due()) == {ONE, TWO, THREE}
     assert len(bench.told()) == 3
@@ -227,10 +282,10 @@ def test_trim_ends_the_oldest(bench, allowed, ended):
     bench.bind(TWO, created=-3000)
     bench.bind(THREE, created=-2000)
 
-    assert trim(bench, allowed) == [3 - len(ended), *(handle.encode() for handle in ended)]
+    assert trim(bench, allowed) == [3 - len(ended), 0, *(handle.encode() for handle in ended)]
 
     assert bench.live() == set(bench.listed()) == set(bench.due()) == {ONE, TWO, THREE} - set(ended)
-    assert trim(bench, allowed) == [3 - len(ended)]
+    assert trim(bench, allowed) == [3 - len(ended), 0]
 
 
 def test_trim_ends_the_idlest(bench):
@@ -238,13 +293,39 @@ def test_trim_ends_the_idlest(bench):
     bench.bind(ONE, created=-900_000, ttl=IDLE)
     bench.bind(TWO, created=-600_000, ttl=IDLE - 600_000)
 
-    assert trim(bench, 1, "idlest") == [1, TWO.encode()]
+    assert trim(bench, 1, "idlest") == [1, 0, TWO.encode()]
 
 
 def test_trim_of_nobody(bench):
     """A subject without sessions has none to end."""
-    assert trim(bench, 0) == [0]
+    assert trim(bench, 0) == [0, 0]
     assert bench.names() == []
+
+
+@pytest.mark.requirement("R17")
+@pytest.mark.parametrize(
+    ("allowed", "of_class", "left"),
+    [
+        (-1, -1, {ONE, TWO, THREE, FOUR}),
+        (-1, 1, {ONE, THREE, FOUR}),
+        (-1, 0, {ONE, THREE}),
+        (2, 2, {THREE, FOUR}),
+        (2, 1, {THREE, FOUR}),
+        (3, 1, {ONE, THREE, FOUR}),
+        (1, 1, {FOUR}),
+        (0, 5, set()),
+    ],
+)
+def test_trim_ends_those_of_a_class_first(bench, allowed, of_class, left):
+    """Trim leaves the allowed number of a class, the newest, and then of all; a class of others is not touched."""
+    for number, (handle, device) in enumerate([(ONE, "desktop"), (TWO, "phone"), (THREE, None), (FOUR, "phone")]):
+        bench.bind(handle, created=number - 9000, device=device)
+
+    reply = trim(bench, allowed, device="phone", of_class=of_class)
+
+    assert reply[:2] == [len(left), len(left & {TWO, FOUR})]
+    assert bench.live() == set(bench.listed()) == left
+    assert {handle.decode() for handle in reply[2:]} == {ONE, TWO, THREE, FOUR} - left
 
 
 # revoke_all
@@ -315,45 +396,62 @@ def test_revoke_all_in_batches(bench, keep, at_most):
 # list
 
 
-def pages(bench, size):
-    """List the subject's sessions a page at a time: handles looked at on each, and what they hold."""
-    start, looked_at, counts, found = 0, size, [], []
-    while looked_at == size:
-        looked_at, *rest = bench.run(scripts.LIST, [bench.u, bench.g], bench.stem, start, size)
-        start += looked_at
-        counts.append(looked_at)
+def pages(bench, size, between=lambda: None):
+    """List the subject's sessions a page at a time: how many pages, and handle, record and TTL of each session."""
+    cursor, count, found = b"0", 0, []
+    while not count or cursor != b"0":
+        cursor, *rest = bench.run(scripts.LIST, [bench.u, bench.g], bench.stem, cursor, size)
+        count += 1
         found += zip(rest[::3], rest[1::3], rest[2::3], strict=True)
-    return counts, found
+        between()
+    return count, found
 
 
-@pytest.mark.parametrize(("size", "counts"), [(10, [5]), (5, [5, 0]), (2, [2, 2, 1]), (1, [1, 1, 1, 1, 1, 0])])
-def test_list(bench, size, counts):
-    """Pages of any size give each session once, with its record and remaining time."""
-    sessions = bench.bound(*map(name, range(5)))
+@pytest.mark.parametrize(("total", "size"), [(1, 200), (5, 1), (128, 200), (199, 200), (500, 200), (500, 10)])
+def test_list(bench, total, size):
+    """Pages of any size give each session, with its record and remaining time; one page does where they fit in it."""
+    sessions = bench.bound(*map(name, range(total)))
 
-    looked_at, found = pages(bench, size)
+    count, found = pages(bench, size)
 
-    assert looked_at == counts
-    assert [(handle.decode(), record) for handle, record, _ in found] == [(s.name, s.record) for s in sessions]
+    assert {(handle.decode(), record) for handle, record, _ in found} == {(s.name, s.record) for s in sessions}
     assert all(IDLE - 5000 < ttl <= IDLE for _, _, ttl in found)
+    assert count == 1 if total <= size else count <= total / size + 1
+
+
+@pytest.mark.requirement("R24")
+def test_list_while_sessions_end_and_deadlines_move(bench):
+    """What lives throughout is on one of the pages, though between them others end and move in the index."""
+    bench.bound(*map(name, range(500)))
+    doomed = iter(range(400))
+
+    def between():
+        for number in [next(doomed) for _ in range(10)]:
+            bench.client.delete(bench.key(name(number)))
+            bench.client.zrem(bench.u, name(number))
+            bench.client.zadd(bench.u, {name(400 + number % 100): bench.now + 5 * number})
+
+    count, found = pages(bench, 20, between)
+
+    assert count > 5
+    assert {name(number) for number in range(400, 500)} <= {handle.decode() for handle, _, _ in found}
 
 
 def test_list_leaves_out_the_dead_and_changes_nothing(bench):
-    """Sessions that have ended are counted as looked at and left out; listing writes nothing."""
+    """Sessions that have ended are left out; listing writes nothing."""
     bench.bound(ONE, TWO, THREE)
     bench.client.delete(bench.key(TWO))
     before = bench.state()
 
-    looked_at, found = pages(bench, 2)
+    _, found = pages(bench, 2)
 
-    assert looked_at == [2, 1]
-    assert [handle.decode() for handle, _, _ in found] == [ONE, THREE]
+    assert {handle.decode() for handle, _, _ in found} == {ONE, THREE}
     assert bench.state() == before
 
 
 def test_list_of_nobody(bench):
     """A subject without sessions has an empty list."""
-    assert pages(bench, 10) == ([0], [])
+    assert pages(bench, 10) == (1, [])
 
 
 # sweep

@@ -6,6 +6,7 @@ Run it when the format gets a new version, never to make a failing test pass: wh
 import datetime as dt
 import hashlib
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from unittest.mock import patch
@@ -16,8 +17,11 @@ from markupsafe import Markup
 
 from coatcheck import Keyring
 from coatcheck.engine.keys import Keys
+from coatcheck.model import activity as activity_module
 from coatcheck.model import record as record_module
+from coatcheck.model.activity import Activities
 from coatcheck.model.codec import encode
+from coatcheck.model.device import class_of
 from coatcheck.model.keyring import binding, expand
 from coatcheck.model.partition import SLOT_DISTANCE, TAGS
 from coatcheck.model.record import Header, Payload, Records
@@ -86,6 +90,16 @@ RECORDS = {
         ),
     ),
     "of a known client": (HEADER, Payload("ada", {}, signed_in_at=1, client="Firefox on Linux\n192.0.2.0/24")),
+    "on a device of a class": (
+        replace(HEADER, device_class=class_of("phone")),
+        Payload("ada", {"user_id": encode("ada")}, device="phone"),
+    ),
+    "rotated, on a device of a class": (
+        replace(HEADER, device_class=class_of("Küche")).rotate(
+            hashlib.sha256(FORMER_SECRET).digest(), 1_767_225_611_456
+        ),
+        Payload("ada", {"user_id": encode("ada")}, device="Küche"),
+    ),
     "empty, cookie ends with the browser": (
         Header(
             revision=2**32 - 1,
@@ -269,13 +283,15 @@ def records():
                     "record": record.hex(),
                 }
             )
-    good = bytes.fromhex(valid[0]["record"])
+    good, of_class = (bytes.fromhex(valid[number]["record"]) for number in (0, 4))
     place = {"key": KEY, "prefix": "cc", "partition": HANDLE.partition, "handle": HANDLE.value.hex()}
     refused = [
         ("format 2", place, b"\x02" + good[1:]),
-        ("an unknown flag", place, good[:1] + bytes([good[1] | 8]) + good[2:]),
+        ("an unknown flag", place, good[:1] + bytes([good[1] | 16]) + good[2:]),
+        ("the flag of a class, without one", place, good[:1] + bytes([good[1] | 8]) + good[2:]),
         ("a changed revision", place, good[:7] + b"\x08" + good[8:]),
         ("a changed tag", place, good[:-1] + bytes([good[-1] ^ 1])),
+        ("another class", place, of_class[:64] + class_of("desktop") + of_class[68:]),
         ("cut short", place, good[:-1]),
         ("shorter than any record", place, good[:91]),
         ("under another prefix", place | {"prefix": "cd"}, good),
@@ -289,10 +305,96 @@ def records():
     }
 
 
+PLACE = {"key": KEY, "prefix": "cc", "partition": HANDLE.partition, "handle": HANDLE.value.hex()}
+OTHER_PLACES = (
+    ("under another prefix", {"prefix": "cd"}),
+    ("in another partition", {"partition": 0xA6}),
+    ("under another handle", {"handle": "ff" * 12}),
+    ("with another key", {"key": OTHER_KEY}),
+)
+PART = replace(HEADER, revision=2, idle_timeout=600_000, persistent=False, digest=bytes(32))
+COMPARTMENTS = {
+    "a cart": ("cart", PART, Payload(None, {"items": encode(["book", 2]), "count": encode(3)}, b"w001")),
+    "its first revision": (
+        "a_name-of_32-characters_is_legal",
+        replace(PART, revision=1),
+        Payload(None, {"a": encode(1)}),
+    ),
+    "compressed": ("notes", PART, Payload(None, {"note": encode(TEXT)})),
+}
+ACTIVITY = {
+    "a name alone": ("sign in", {}),
+    "with fields": ("view_product:123", {"price": Decimal("1.10"), "at": VALUES["datetime"][0], "tags": {"a", "b"}}),
+}
+
+
+def compartments():
+    """Make compartments, and what is refused."""
+    sealer, names, valid = Records(Keyring.parse(KEY), "cc"), Keys("cc"), []
+    with patch.object(record_module, "urandom", lambda _: NONCE):
+        for what, (name, header, payload) in COMPARTMENTS.items():
+            record = sealer.seal(HANDLE, header, payload, name)
+            where = (KEY, "cc", HANDLE.partition, HANDLE.value, name)
+            plain_header, system, attributes = plain_reader.open_record(record, *where)
+            valid.append(
+                {
+                    "what": what,
+                    **PLACE,
+                    "compartment": name,
+                    "key_name": names.compartment(HANDLE, name),
+                    "record_key": Keyring.parse(KEY).keys[0].record_key("cc", HANDLE, name).hex(),
+                    "header": plain_header,
+                    "nonce": NONCE.hex(),
+                    "system": system,
+                    "attributes": attributes,
+                    "record": record.hex(),
+                }
+            )
+    good, place = bytes.fromhex(valid[0]["record"]), PLACE | {"compartment": "cart"}
+    refused = [(why, place | other, good) for why, other in OTHER_PLACES]
+    refused += [
+        ("under another name", place | {"compartment": "card"}, good),
+        ("as the session's record", place | {"compartment": ""}, good),
+        ("a changed idle timeout", place, good[:31] + bytes([good[31] ^ 1]) + good[32:]),
+        ("a changed tag", place, good[:-1] + bytes([good[-1] ^ 1])),
+    ]
+    return {"valid": valid, "refused": [{"why": why, **at, "record": record.hex()} for why, at, record in refused]}
+
+
+def activity():
+    """Make entries of a session's activity, and what is refused."""
+    sealer, (key,), valid = Activities(Keyring.parse(KEY), "cc"), Keyring.parse(KEY).keys, []
+    with patch.object(activity_module, "urandom", lambda _: NONCE):
+        for what, (name, fields) in ACTIVITY.items():
+            entry = sealer.seal(HANDLE, encode([name, fields]))
+            plain_name, plain_fields = plain_reader.open_activity(entry, KEY, "cc", HANDLE.partition, HANDLE.value)
+            valid.append(
+                {
+                    "what": what,
+                    **PLACE,
+                    "key_name": Keys("cc").activity(HANDLE),
+                    "activity_key": key.activity_key("cc", HANDLE).hex(),
+                    "nonce": NONCE.hex(),
+                    "name": plain_name,
+                    "fields": plain_fields,
+                    "entry": entry.hex(),
+                }
+            )
+    good = bytes.fromhex(valid[0]["entry"])
+    refused = [(why, PLACE | other, good) for why, other in OTHER_PLACES]
+    refused += [
+        ("format 2", PLACE, b"\x02" + good[1:]),
+        ("a changed tag", PLACE, good[:-1] + bytes([good[-1] ^ 1])),
+        ("cut short", PLACE, good[:-1]),
+        ("shorter than any entry", PLACE, good[:30]),
+    ]
+    return {"valid": valid, "refused": [{"why": why, **at, "entry": entry.hex()} for why, at, entry in refused]}
+
+
 def main():
     """Write the files."""
     FOLDER.mkdir(exist_ok=True)
-    for make in (identifiers, keys, partitions, values, records):
+    for make in (identifiers, keys, partitions, values, records, compartments, activity):
         text = json.dumps(make(), indent=1, ensure_ascii=True)
         (FOLDER / f"{make.__name__}.json").write_text(text + "\n")
 

@@ -261,9 +261,14 @@ def name_of(prefix, partition, handle):
     return bytes([len(prefix)]) + prefix.encode() + bytes([partition]) + handle
 
 
-def record_key(key, prefix, partition, handle):
-    """Derive the key of one record."""
-    return expand(master(key), b"coatcheck record 1" + name_of(prefix, partition, handle))
+def record_key(key, prefix, partition, handle, compartment=""):
+    """Derive the key of one record, a session's or a compartment's."""
+    return expand(master(key), b"coatcheck record 1" + name_of(prefix, partition, handle) + compartment.encode())
+
+
+def activity_key(key, prefix, partition, handle):
+    """Derive the key of a session's activity."""
+    return expand(master(key), b"coatcheck activity 1" + name_of(prefix, partition, handle))
 
 
 def place(key, prefix, subject):
@@ -279,6 +284,12 @@ def issued_place(key, prefix, claim, issuer, value):
     message = b"\0".join(part.encode() for part in (prefix, claim, issuer, value))
     digest = hmac.new(issued_key, message, hashlib.sha256).digest()
     return digest[0], unpadded(digest[1:13])
+
+
+def names_beside(prefix, tag, handle, compartment):
+    """Name a compartment of a session, and its activity."""
+    stem = f"{prefix}:{{{tag}}}:"
+    return f"{stem}c:{unpadded(handle)}:{compartment}", f"{stem}a:{unpadded(handle)}"
 
 
 def key_names(prefix, tag, handle, digest):
@@ -302,18 +313,21 @@ def read_header(record):
     """Read the plain part of a record; give it and its length."""
     if len(record) < 64 + 12 + 16:
         raise Refused("too short")
-    if record[0] != 1 or record[1] & ~0b111:
+    if record[0] != 1 or record[1] & ~0b1111:
         raise Refused("unknown format or flags")
-    size = 102 if record[1] & 2 else 64
+    of_class = 102 if record[1] & 2 else 64
+    size = of_class + 4 if record[1] & 8 else of_class
     if len(record) < size + 12 + 16:
         raise Refused("too short")
     header = {"flags": record[1], "key_id": record[2:4].hex()}
     for field, at, width in NUMBERS_OF_THE_HEADER:
         header[field] = int.from_bytes(record[at : at + width], "big")
     header["digest"] = record[32:64].hex()
-    if size == 102:
+    if record[1] & 2:
         header["former_digest"] = record[64:96].hex()
         header["former_until"] = int.from_bytes(record[96:102], "big")
+    if record[1] & 8:
+        header["device_class"] = record[of_class:size].hex()
     return header, size
 
 
@@ -325,16 +339,21 @@ def write_header(header):
     raw += bytes.fromhex(header["digest"])
     if header["flags"] & 2:
         raw += bytes.fromhex(header["former_digest"]) + header["former_until"].to_bytes(6, "big")
-    return raw
+    return raw + bytes.fromhex(header.get("device_class", ""))
 
 
-def open_record(record, key, prefix, partition, handle):
-    """Open a record: header, system map, attributes."""
+def class_of(device):
+    """Give what stands for a class of devices in the header."""
+    return hashlib.sha256(device.encode()).digest()[:4].hex()
+
+
+def open_record(record, key, prefix, partition, handle, compartment=""):
+    """Open a record, a session's or a compartment's: header, system map, attributes."""
     header, size = read_header(record)
     if header["key_id"] != key_id(key).hex():
         raise Refused("no such key")
-    cipher = AESGCM(record_key(key, prefix, partition, handle))
-    data = record[:size] + name_of(prefix, partition, handle)
+    cipher = AESGCM(record_key(key, prefix, partition, handle, compartment))
+    data = record[:size] + name_of(prefix, partition, handle) + compartment.encode()
     try:
         payload = cipher.decrypt(record[size : size + 12], record[size + 12 :], data)
     except Exception:  # noqa: BLE001  the library's InvalidTag: whatever fails here is a refusal
@@ -347,8 +366,34 @@ def open_record(record, key, prefix, partition, handle):
     return header, parts[0], parts[1]
 
 
-def seal_record(header, payload, nonce, key, prefix, partition, handle):
+def seal_record(header, payload, nonce, key, prefix, partition, handle, compartment=""):
     """Seal a payload that is compressed already, if the flags say so."""
     head = write_header(header)
-    cipher = AESGCM(record_key(key, prefix, partition, handle))
-    return head + nonce + cipher.encrypt(nonce, payload, head + name_of(prefix, partition, handle))
+    cipher = AESGCM(record_key(key, prefix, partition, handle, compartment))
+    data = head + name_of(prefix, partition, handle) + compartment.encode()
+    return head + nonce + cipher.encrypt(nonce, payload, data)
+
+
+# Activity
+
+
+def open_activity(entry, key, prefix, partition, handle):
+    """Open an entry of a session's activity: its name and its fields."""
+    if len(entry) < 3 + 12 + 16 or entry[0] != 1:
+        raise Refused("too short, or of an unknown format")
+    if entry[1:3] != key_id(key):
+        raise Refused("no such key")
+    cipher = AESGCM(activity_key(key, prefix, partition, handle))
+    try:
+        body = cipher.decrypt(entry[3:15], entry[15:], entry[:3] + name_of(prefix, partition, handle))
+    except Exception:  # noqa: BLE001  the library's InvalidTag: whatever fails here is a refusal
+        raise Refused("does not open") from None
+    name, fields = decode(body)
+    return name, fields
+
+
+def seal_activity(name, fields, nonce, key, prefix, partition, handle):
+    """Seal an entry of a session's activity."""
+    head, body = b"\x01" + key_id(key), b"\x92" + encode(name) + encode(fields)
+    cipher = AESGCM(activity_key(key, prefix, partition, handle))
+    return head + nonce + cipher.encrypt(nonce, body, head + name_of(prefix, partition, handle))

@@ -153,6 +153,18 @@ def test_odd_durations():
     assert re.search(r"absolute_timeout +24 hours\n", text)
 
 
+def test_pairs():
+    """Named parts and classes are shown with their values."""
+    policy = replace(
+        profiles.AAL2, compartments={"cart": timedelta(minutes=10)}, device_limits={"phone": 1, "desktop": 3}
+    )
+    report = profiles.report(policy, 2)
+
+    assert re.search(r"device_limits +phone 1, desktop 3\n", str(report))
+    assert re.search(r"compartments +cart 10 minutes\n", str(report))
+    assert report.as_dict()["settings"]["device_limits"] == [["phone", 1], ["desktop", 3]]
+
+
 @pytest.mark.parametrize(("level", "reasons"), [(0, {}), (4, {}), (2, {"limit": "why"}), (2, {"idle_timeout": "why"})])
 def test_what_cannot_be_meant(level, reasons):
     """An unknown level is refused, and a reason for what does not deviate: it would be out of date."""

@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from coatcheck import Keyring, RecordCorrupted
 from coatcheck.engine.keys import Keys
+from coatcheck.model import activity as activity_module
 from coatcheck.model import record as record_module
+from coatcheck.model.activity import Activities, Activity
 from coatcheck.model.codec import decode, encode
+from coatcheck.model.device import class_of
 from coatcheck.model.keyring import Place, binding, expand
 from coatcheck.model.partition import SLOT_DISTANCE, TAGS
 from coatcheck.model.record import Header, Payload, Records
@@ -19,9 +23,9 @@ from tests.model.test_partition import crc16
 from tests.model.values import shape
 
 DOCS = Path(__file__).parents[2] / "docs"
-IDENTIFIERS, KEYS, PARTITIONS, VALUES, RECORDS = (
+IDENTIFIERS, KEYS, PARTITIONS, VALUES, RECORDS, COMPARTMENTS, ACTIVITY = (
     json.loads((DOCS / "vectors" / f"{name}.json").read_text())
-    for name in ("identifiers", "keys", "partitions", "values", "records")
+    for name in ("identifiers", "keys", "partitions", "values", "records", "compartments", "activity")
 )
 
 
@@ -196,6 +200,7 @@ def header_of(vector):
         persistent=bool(flags & 4),
         digest=bytes.fromhex(fields.pop("digest")),
         former_digest=bytes.fromhex(former) if former else None,
+        device_class=bytes.fromhex(fields.pop("device_class", "")),
         **fields,
     )
 
@@ -212,6 +217,7 @@ def payload_of(vector):
         "assurance": system.pop("aal", 0),
         "issued": system.pop("iss", []),
         "client": system.pop("cli", ""),
+        "device": system.pop("dev", None),
     }
     attributes = {name: plain_reader.encode(value) for name, value in vector["attributes"].items()}
     return Payload(attributes=attributes, further=system, **known)
@@ -269,11 +275,99 @@ def test_bad_record(vector):
         )
 
 
+# Compartments and activity
+
+
+def place_of(vector):
+    """Say where a vector's record belongs, as the second implementation takes it."""
+    return vector["key"], vector["prefix"], vector["partition"], bytes.fromhex(vector["handle"])
+
+
+@each(COMPARTMENTS["valid"], "what")
+def test_compartment(vector, monkeypatch):
+    """Both implementations name a compartment, derive its key, open it to what the vector says and seal the same."""
+    monkeypatch.setattr(record_module, "urandom", lambda _: bytes.fromhex(vector["nonce"]))
+    records, handle = Records(Keyring.parse(vector["key"]), vector["prefix"]), handle_of(vector)
+    name, record, (key,) = vector["compartment"], bytes.fromhex(vector["record"]), Keyring.parse(vector["key"]).keys
+
+    assert Keys(vector["prefix"]).compartment(handle, name) == vector["key_name"]
+    assert key.record_key(vector["prefix"], handle, name).hex() == vector["record_key"]
+    assert records.open(handle, record, name) == (header_of(vector), payload_of(vector))
+    sealed = records.seal(handle, header_of(vector), payload_of(vector), name)
+    assert sealed == record or vector["header"]["flags"] & 1
+
+    parts = vector["header"], vector["system"], vector["attributes"]
+    tag = PARTITIONS[vector["partition"]]["tag"]
+    assert plain_reader.names_beside(vector["prefix"], tag, handle.value, name)[0] == vector["key_name"]
+    assert plain_reader.record_key(*place_of(vector), name).hex() == vector["record_key"]
+    assert plain_reader.open_record(record, *place_of(vector), name) == parts
+    assert plain_reader.open_record(sealed, *place_of(vector), name) == parts
+    if not vector["header"]["flags"] & 1:
+        payload = b"\x92" + plain_reader.encode(vector["system"]) + plain_reader.encode(vector["attributes"])
+        nonce = bytes.fromhex(vector["nonce"])
+        assert plain_reader.seal_record(vector["header"], payload, nonce, *place_of(vector), name) == record
+
+
+@pytest.mark.requirement("R35")
+@each(COMPARTMENTS["refused"], "why")
+def test_bad_compartment(vector):
+    """Both implementations refuse a compartment that was altered, or moved: to another name, too."""
+    record, name = bytes.fromhex(vector["record"]), vector["compartment"]
+
+    with pytest.raises(RecordCorrupted):
+        Records(Keyring.parse(vector["key"]), vector["prefix"]).open(handle_of(vector), record, name)
+    with pytest.raises(plain_reader.Refused):
+        plain_reader.open_record(record, *place_of(vector), name)
+
+
+@each(ACTIVITY["valid"], "what")
+def test_activity(vector, monkeypatch):
+    """Both implementations name a session's activity, derive its key, open an entry and seal the same one."""
+    monkeypatch.setattr(activity_module, "urandom", lambda _: bytes.fromhex(vector["nonce"]))
+    activities, handle = Activities(Keyring.parse(vector["key"]), vector["prefix"]), handle_of(vector)
+    entry, now, (key,) = bytes.fromhex(vector["entry"]), datetime.now(UTC), Keyring.parse(vector["key"]).keys
+    name, fields = make_vectors.ACTIVITY[vector["what"]]
+
+    assert Keys(vector["prefix"]).activity(handle) == vector["key_name"]
+    assert key.activity_key(vector["prefix"], handle).hex() == vector["activity_key"]
+    assert activities.open(handle, now, entry) == Activity(now, name, fields)
+    assert activities.seal(handle, encode([name, fields])) == entry
+
+    tag, nonce = PARTITIONS[vector["partition"]]["tag"], bytes.fromhex(vector["nonce"])
+    assert plain_reader.names_beside(vector["prefix"], tag, handle.value, "cart")[1] == vector["key_name"]
+    assert plain_reader.activity_key(*place_of(vector)).hex() == vector["activity_key"]
+    found_name, found_fields = plain_reader.open_activity(entry, *place_of(vector))
+    assert (found_name, in_order(found_fields)) == (vector["name"], in_order(vector["fields"]))
+    assert plain_reader.seal_activity(vector["name"], vector["fields"], nonce, *place_of(vector)) == entry
+
+
+@pytest.mark.requirement("R35")
+@each(ACTIVITY["refused"], "why")
+def test_bad_activity(vector):
+    """Both implementations refuse an entry that was altered, moved to another session, or is of another format."""
+    entry = bytes.fromhex(vector["entry"])
+
+    with pytest.raises(RecordCorrupted):
+        Activities(Keyring.parse(vector["key"]), vector["prefix"]).open(handle_of(vector), datetime.now(UTC), entry)
+    with pytest.raises(plain_reader.Refused):
+        plain_reader.open_activity(entry, *place_of(vector))
+
+
+def test_class_of_a_device():
+    """What stands for a class in the header is made of the name in the payload, by both implementations."""
+    named = [vector for vector in RECORDS["valid"] if "dev" in vector["system"]]
+
+    assert {vector["system"]["dev"] for vector in named} == {"phone", "Küche"}
+    for vector in named:
+        found = {class_of(vector["system"]["dev"]).hex(), plain_reader.class_of(vector["system"]["dev"])}
+        assert found == {vector["header"]["device_class"]}
+
+
 def test_the_vectors_show_every_flag():
     """Among the records are compressed, rotated and persistent ones, and such as are none of it."""
     flags = [vector["header"]["flags"] for vector in RECORDS["valid"]]
 
-    for flag in (1, 2, 4):
+    for flag in (1, 2, 4, 8):
         assert {bool(value & flag) for value in flags} == {True, False}
 
 

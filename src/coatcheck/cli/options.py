@@ -1,5 +1,6 @@
 """Options that several commands have, and what they open."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +26,11 @@ def open_sessions(
     keys_file: Path | None = None,
     *,
     listed: tuple[str, ...] = (),
+    compartments: tuple[str, ...] = (),
     any_key: bool = False,
 ) -> Sessions:
     """Open the sessions that the options mean. any_key: for what opens and seals nothing. Raises ConfigurationError."""
     keys = Keyring.parse(new_key()) if any_key else keys_file
-    return Sessions(url, keys=keys, prefix=prefix_or_default(prefix), policy=SessionPolicy(listed=listed))
+    policy = SessionPolicy(listed=listed)
+    declared = dict.fromkeys(compartments, policy.idle_timeout)
+    return Sessions(url, keys=keys, prefix=prefix_or_default(prefix), policy=replace(policy, compartments=declared))

@@ -84,5 +84,22 @@ def end_all(
     show(f"{ended} sessions have ended")
 
 
+@app.command()
+def erase(
+    subject: SubjectArgument,
+    *,
+    compartment: Annotated[
+        list[str] | None, typer.Option(help="A compartment that the application declares; may be repeated.")
+    ] = None,
+    url: Url = None,
+    prefix: Prefix = None,
+    keys_file: KeysFile = None,
+) -> None:
+    """End every session of a subject, and remove all that is kept of it, its events too."""
+    with open_sessions(url, prefix, keys_file, compartments=tuple(compartment or ())) as sessions:
+        ended = sessions.erase(subject)
+    show(f"{ended} sessions have ended, and nothing is kept")
+
+
 def _time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}"

@@ -257,7 +257,7 @@ class SessionStore(SessionBase):
     async def _create(self, sessions: Operations) -> None:
         attributes = dict(self.visit.session or {})
         self._clears = False
-        self.visit.session = sessions.new()
+        self.visit.session = _in_place_of(self.visit.session, sessions)
         self.visit.session.update(attributes)
         await self._save(sessions, must_create=True)
         self.modified = True
@@ -269,7 +269,14 @@ class SessionStore(SessionBase):
 
     async def _flush(self, sessions: Operations) -> None:
         await self._delete(sessions, None)
-        self.visit.session = sessions.new()
+        self.visit.session = _in_place_of(self.visit.session, sessions)
         self._is_flushed = True
         self._signs_in = False
         self.accessed = self.modified = True
+
+
+def _in_place_of(former: Session | None, sessions: Operations) -> Session:
+    """Make a new session on the same class of device: Django's login() empties another user's session before it."""
+    session = sessions.new()
+    session.device = None if former is None else former.device
+    return session

@@ -7,11 +7,14 @@ from typing import Final
 
 from coatcheck.engine.keys import Keys
 
-_SENT: Final = ("time", "mget", "pexpire", "zscore", "xack", "evalsha", "script|load")
+_SENT: Final = (
+    *("time", "mget", "pexpire", "evalsha", "script|load"),
+    *("zscore", "zscan", "zrem", "xrange", "xdel", "xack"),
+)
 _LISTENS: Final = ("psubscribe", "ping")
 _IN_SCRIPTS: Final = (
     *("get", "set", "del", "exists", "pttl"),
-    *("zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zremrangebyscore"),
+    *("zadd", "zcard", "zrange", "zrangebyscore", "zrem", "zremrangebyscore", "zscan"),
     *("publish", "xadd", "xautoclaim", "xgroup|create", "xrange", "xreadgroup", "xrevrange"),
 )
 _RESEALS: Final = ("scan",)

@@ -18,12 +18,11 @@ from coatcheck.engine.resealing import Resealed
 from coatcheck.engine.signin import SignIn, check_subject, subject_of
 from coatcheck.engine.sources import Sources
 from coatcheck.engine.store import ALL_PARTITIONS, Store
+from coatcheck.engine.subjects import Subjects
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
 from coatcheck.model.activity import Activity
-from coatcheck.model.client import Client
-from coatcheck.model.codec import decode
 from coatcheck.model.errors import (
     AuthenticationRequired,
     RecordCorrupted,
@@ -32,13 +31,12 @@ from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import LONGEST, SessionPolicy, milliseconds
-from coatcheck.model.session import Session, SessionInfo, instant
+from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
 
 log = logging.getLogger("coatcheck")
 
 _PAGE: Final = 200
-_BATCH: Final = 1000
 
 
 class Anyone(Enum):
@@ -72,6 +70,7 @@ class Operations:
         limits = self.policy.sources
         self.sources = None if limits is None else Sources(limits, self._store.clock, self._writer.last_use)
         self._recognition = None if looks is None else Recognition(self._store, self._writer, looks)
+        self._subjects = Subjects(self._store, self.policy)
 
     # One session
 
@@ -334,7 +333,7 @@ class Operations:
         assurance: how strongly the subject has proved who it is (NIST SP 800-63B: 1, 2 or 3). To bind the subject
         that the session has already is to authenticate it again: `Session.auth_time` is now.
 
-        One script stores it, lists it and keeps the policy's limit. The former record ends: an anonymous one
+        One script stores it, lists it and keeps the policy's limits. The former record ends: an anonymous one
         right after, in a second round trip (should that fail, it is left to expire); one of the same subject in
         the same step; another subject's before, and of that one nothing goes along but what this request has set.
         What other requests wrote meanwhile to a session that goes on is brought along. Of an anonymous session only
@@ -377,14 +376,7 @@ class Operations:
         kept = None if keep is None else _handle(keep)
         if keep is not None and kept is None:
             raise ValueError("keep is not a session handle")
-        ended, cause = 0, Cause(by, why)
-        for place in self._store.places(check_subject(subject)):
-            left = 1
-            while left:
-                count, left = await self._store.remove_all(place, kept, _BATCH, cause)
-                ended += count
-        log.info("sessions_revoked", extra={"count": ended, "kept": str(kept) if kept else None})
-        return ended
+        return await self._subjects.end(check_subject(subject), kept, Cause(by, why))
 
     async def revoke_issued(self, issued: IssuerSession, *, why: str = "back-channel logout") -> int:
         """End the sessions linked to a session that has ended at an OpenID Connect issuer; return how many ended.
@@ -399,6 +391,34 @@ class Operations:
         """
         return await self._links.end(issued, why)
 
+    async def revoke_others(self, session: Session, *, by: str = "", why: str = "") -> int:
+        """End every other session of the subject of *session*, and give this one a new secret; return how many ended.
+
+        For after a change of a password or another factor: remembered sessions end as well, and former identifiers
+        of this one are worth nothing at once, without a grace; parallel requests of its browser that still carry one
+        count as having none. Also saves *session*. Have the change of the factor committed before, so that nobody signs
+        in by the former one after it. by, why: for the events of the others.
+
+        The others end first. Should the store be lost between the two steps, they have ended, and this browser is
+        still signed in, under its former identifier: call it again. The other way round it would be the browser that
+        is signed out, and the others that live on.
+
+        Raises ValueError for a session that is not signed in and stored, or was found by its handle; SessionRevoked
+        where it has ended meanwhile (the others have ended then); and what `save` raises.
+        """
+        handle, subject = session.handle, session.payload.subject
+        if handle is None or session.is_new or subject is None:
+            raise ValueError("revoke_others is for a session that is signed in and stored: bind or save it first")
+        if session.identifier is None:
+            raise ValueError(
+                "revoke_others renews the secret of the session that asks, and nobody would get it for one that was "
+                "found by its handle: use revoke_all(subject, keep=handle)"
+            )
+        ended = await self._subjects.end(subject, handle, Cause(by, why))
+        session.want_renewal()
+        await self.save(session)
+        return ended
+
     async def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
         """End every session of this prefix that was created up to now; one round trip, however many there are.
 
@@ -409,19 +429,25 @@ class Operations:
         await self._store.remove_everyone(milliseconds(LONGEST), Cause(by, why))
         log.warning("sessions_of_everyone_revoked", extra={"by": by, "why": why})
 
+    async def erase(self, subject: str) -> int:
+        """End every session of *subject* and remove all that is kept of it; return how many ended.
+
+        Records, compartments, activity and index entries go, and so do the lifecycle events that name the subject or
+        its handles, under every key of the ring: who reads events and has not read these yet will not see them, nor
+        those that tell of the ends (who listens with `on` hears them once). docs/operations.md says what it cannot
+        reach.
+
+        In steps of some hundred entries, so that nobody waits for it; to call it again after a failure is safe. See
+        that nobody signs the subject in meanwhile. Raises StoreUnavailable.
+        """
+        return await self._subjects.erase(check_subject(subject))
+
     async def list_for(self, subject: str) -> list[SessionInfo]:
-        """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them."""
-        found: list[SessionInfo] = []
-        for place in self._store.places(check_subject(subject)):
-            start, looked_at = 0, _PAGE
-            while looked_at == _PAGE:
-                looked_at, live = await self._store.page(place, start, _PAGE)
-                start += looked_at
-                now = await self._store.now()
-                found += [
-                    info for handle, record, ttl in live if (info := self._describe(handle, record, now + ttl, now))
-                ]
-        return sorted(found, key=lambda info: info.last_seen, reverse=True)
+        """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them.
+
+        Each that lives throughout is listed once, whatever others begin and end meanwhile.
+        """
+        return await self._subjects.find(check_subject(subject))
 
     async def activity(
         self,
@@ -486,27 +512,6 @@ class Operations:
         except RecordCorrupted:
             return None
         return None if opened is None else opened[1].subject
-
-    def _describe(self, handle: Handle, record: bytes, ends_at: int, now: int) -> SessionInfo | None:
-        try:
-            header, payload = self._store.open(handle, record)
-            shown = {
-                name: decode(payload.attributes[name]) for name in self.policy.listed if name in payload.attributes
-            }
-        except RecordCorrupted:
-            log.exception("session_record_corrupted", extra={"handle": str(handle)})
-            return None
-        if header.absolute_deadline <= now:
-            return None
-        return SessionInfo(
-            handle=handle,
-            created_at=instant(header.created_at),
-            last_seen=instant(max(header.seen_at, min(ends_at - header.idle_timeout, now))),
-            idle_deadline=instant(ends_at),
-            absolute_deadline=instant(header.absolute_deadline),
-            metadata=shown,
-            client=Client.parse(payload.client),
-        )
 
 
 def _handle(handle: Handle | str) -> Handle | None:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID  # noqa: TID251  a type of value here
 
 from coatcheck.engine.issued import IssuerLinks, logged_out
-from coatcheck.engine.store import Limit, Opened, Outlived, Refusal, Store
+from coatcheck.engine.store import Limit, Live, Opened, Outlived, Refusal, Store
 from coatcheck.engine.writer import Writer
 from coatcheck.model.codec import encode
 from coatcheck.model.delta import Operation, Set, apply
@@ -25,7 +25,7 @@ log = logging.getLogger("coatcheck")
 class SignIn:
     """Signs subjects in under one policy."""
 
-    __slots__ = ("_limit", "_links", "_policy", "_store", "_writer")
+    __slots__ = ("_links", "_policy", "_store", "_writer")
 
     def __init__(self, store: Store, writer: Writer, links: IssuerLinks, policy: SessionPolicy) -> None:
         """Work on *store*."""
@@ -33,7 +33,6 @@ class SignIn:
         self._store = store
         self._writer = writer
         self._policy = policy
-        self._limit = Limit(policy.limit or 0, policy.at_limit)
 
     async def carry_out(self, session: Session, subject: str, assurance: int) -> None:
         """Do what `Operations.bind` says."""
@@ -52,7 +51,8 @@ class SignIn:
             replacing = None
         anonymous = session.handle if replacing is None else None
         changes, base = [*session.delta(), *naming], session.header
-        elsewhere, earliest = await self._count(older) if self._limit.refuses else 0, 0
+        limit = self._limit_of(session.device)
+        elsewhere, earliest = await self._count(older, limit) if limit.refuses else Live(), 0
         while True:
             header = session.new_header(max(await self._store.now(), earliest), ticket.digest)
             attributes = apply(changes, _only(session.stored, crossing))
@@ -63,13 +63,14 @@ class SignIn:
                 assurance=assurance,
                 issued=issued.pack() if issued else [],
                 client=session.client.text,
+                device=session.device,
             )
             bound = await self._store.bind(
                 ticket.handle,
                 header,
                 payload,
                 place,
-                limit=self._limit,
+                limit=limit,
                 elsewhere=elsewhere,
                 replacing=replacing,
                 along=along,
@@ -78,13 +79,18 @@ class SignIn:
                 break
             earliest, along = bound.epoch + 1, self._store.companions.moving(session, brought)
         if bound is Refusal.LIMIT:
-            raise SessionLimitReached(f"the policy allows {self._limit.sessions} sessions at once, and no more")
+            raise SessionLimitReached(f"the policy allows {limit.sessions} sessions at once, and no more")
+        if bound is Refusal.DEVICE_LIMIT:
+            raise SessionLimitReached(
+                f"the policy allows {limit.of_device} sessions at once on devices of the class {limit.device!r}, "
+                "and no more"
+            )
         if bound is Refusal.ENDED:
             raise SessionRevoked(f"session {replacing} has ended; nothing was written")
         await self._link_for_good(session, issued, ticket.handle, header, subject)
         ended = bound.ended
-        if self._limit.evicts and older:
-            ended += await self._trim(older, max(0, self._limit.sessions - bound.live))
+        if limit.evicts and older:
+            ended += await self._trim(older, limit, bound.live)
         self._writer.settle(session, ticket, header, payload)
         await self._writer.finish(session, along)
         log.info("session_bound", extra={"handle": str(ticket.handle), "ended": list(ended)})
@@ -140,14 +146,21 @@ class SignIn:
             log.warning("session_left_behind: %s", error, extra={"handle": str(handle)})
             return None
 
-    async def _count(self, places: list[Place]) -> int:
-        return sum([(await self._store.trim(place, self._limit, -1))[0] for place in places])
+    def _limit_of(self, device: str | None) -> Limit:
+        return Limit(self._policy.limit or 0, self._policy.at_limit, device, self._policy.limit_of(device))
 
-    async def _trim(self, places: list[Place], allowed: int) -> tuple[str, ...]:
+    async def _count(self, places: list[Place], limit: Limit) -> Live:
+        live = Live()
+        for place in places:
+            live += (await self._store.trim(place, limit, Live(-1, -1)))[0]
+        return live
+
+    async def _trim(self, places: list[Place], limit: Limit, live: Live) -> tuple[str, ...]:
+        """Leave in *places* what the limit allows beside those that *live* in another place; give what has ended."""
         ended: tuple[str, ...] = ()
         for place in places:
-            live, gone = await self._store.trim(place, self._limit, allowed)
-            allowed, ended = allowed - live, ended + gone
+            remaining, gone = await self._store.trim(place, limit, limit.left(live))
+            live, ended = live + remaining, ended + gone
         return ended
 
 

@@ -13,11 +13,13 @@ from typing import Any, Final
 from coatcheck.engine import scripts
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.companions import Along, Companions
+from coatcheck.engine.erasure import erase_traces
 from coatcheck.engine.keys import Keys
 from coatcheck.engine.resealing import Resealed, reseal
 from coatcheck.engine.transport import Argument, Command, Transport
 from coatcheck.model.activity import Activities, Activity
 from coatcheck.model.compartment import Compartments
+from coatcheck.model.device import class_of
 from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Key, Keyring, Place
@@ -33,26 +35,52 @@ Opened = tuple[Header, Payload]
 
 ALL_PARTITIONS: Final = tuple(range(PARTITIONS))
 NO_CAUSE: Final = Cause()
+FIRST_PAGE: Final = b"0"
 
 _ORDER: Final = {AtLimit.EVICT_OLDEST: "oldest", AtLimit.EVICT_IDLEST: "idlest", AtLimit.REFUSE: "refuse"}
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many sessions a subject may have (0: any number), and what to do beyond."""
+    """How many sessions a subject may have (0: any number), in all and on a class of devices; what to do beyond."""
 
     sessions: int
     at_limit: AtLimit
+    device: str | None = None
+    of_device: int = 0
 
     @property
     def refuses(self) -> bool:
-        """Whether a sign-in beyond the limit is refused."""
-        return self.sessions > 0 and self.at_limit is AtLimit.REFUSE
+        """Whether a sign-in beyond a limit is refused."""
+        return self._is_set and self.at_limit is AtLimit.REFUSE
 
     @property
     def evicts(self) -> bool:
-        """Whether a sign-in beyond the limit ends another session."""
-        return self.sessions > 0 and self.at_limit is not AtLimit.REFUSE
+        """Whether a sign-in beyond a limit ends another session."""
+        return self._is_set and self.at_limit is not AtLimit.REFUSE
+
+    def left(self, live: "Live") -> "Live":
+        """Say how many more sessions there may be beside those that live; -1: any number."""
+        return Live(
+            max(0, self.sessions - live.sessions) if self.sessions else -1,
+            max(0, self.of_device - live.of_device) if self.of_device else -1,
+        )
+
+    @property
+    def _is_set(self) -> bool:
+        return self.sessions > 0 or self.of_device > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A number of sessions of a subject, and how many of them are on the class of devices that a Limit is about."""
+
+    sessions: int = 0
+    of_device: int = 0
+
+    def __add__(self, other: "Live") -> "Live":
+        """Add up what lives in two places."""
+        return Live(self.sessions + other.sessions, self.of_device + other.of_device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +101,7 @@ class Change:
 class Bound:
     """What a bind did: live sessions in the index, the record it took the place of, the handles it ended."""
 
-    live: int
+    live: Live
     replaced: Opened | None
     ended: tuple[str, ...]
 
@@ -89,10 +117,11 @@ class Refusal(Enum):
     """Why a bind wrote nothing."""
 
     LIMIT = "the subject has as many sessions as it may have"
+    DEVICE_LIMIT = "the subject has as many sessions on such devices as it may have"
     ENDED = "the session to be replaced has ended"
 
 
-_REFUSALS: Final = {0: Refusal.LIMIT, 2: Refusal.ENDED}
+_REFUSALS: Final = {0: Refusal.LIMIT, 2: Refusal.ENDED, 4: Refusal.DEVICE_LIMIT}
 _OUTLIVED: Final = 3
 
 
@@ -273,11 +302,11 @@ class Store:
         place: Place,
         *,
         limit: Limit,
-        elsewhere: int,
+        elsewhere: Live,
         replacing: Handle | None,
         along: Along,
     ) -> Bound | Refusal | Outlived:
-        """Store and list the first record of a subject's session, unless the limit refuses it.
+        """Store and list the first record of a subject's session, unless a limit refuses it.
 
         elsewhere: how many sessions the subject has in other places. replacing: the subject's session in the
         same place that this one takes the place of; it must not have ended.
@@ -293,25 +322,29 @@ class Store:
             self._keys.stem(place.partition),
             limit.sessions,
             _ORDER[limit.at_limit],
-            elsewhere,
+            elsewhere.sessions,
             replacing.name if replacing else b"",
             self.companions.listed,
+            limit.of_device,
+            elsewhere.of_device,
         )
         reply = await self._call_with(along, handle, header, header.seen_at, command)
         if reply[0] in _REFUSALS:
             return _REFUSALS[reply[0]]
         if reply[0] == _OUTLIVED:
             return Outlived(int(reply[1]))
-        replaced = self._records.open(replacing, reply[2]) if replacing and reply[2] else None
-        return Bound(reply[1], replaced, tuple(name.decode() for name in reply[3:]))
+        _, live, of_device, former, *ended = reply
+        replaced = self._records.open(replacing, former) if replacing and former else None
+        return Bound(Live(live, of_device), replaced, tuple(name.decode() for name in ended))
 
-    async def trim(self, place: Place, limit: Limit, allowed: int) -> tuple[int, tuple[str, ...]]:
+    async def trim(self, place: Place, limit: Limit, allowed: Live) -> tuple[Live, tuple[str, ...]]:
         """End sessions until *allowed* are left (-1: none is ended); give how many live, and the ended handles."""
         now, stem = await self.now(), self._keys.stem(place.partition)
         keys, order = (*self._indexes(place), *self._marks(place.partition)), _ORDER[limit.at_limit]
-        command = scripts.TRIM.command(keys, allowed, order, now, stem, place.digest, self.companions.listed)
+        told = (order, now, stem, place.digest, self.companions.listed)
+        command = scripts.TRIM.command(keys, allowed.sessions, *told, class_of(limit.device), allowed.of_device)
         (reply,) = await self._call(command)
-        return reply[0], tuple(name.decode() for name in reply[1:])
+        return Live(reply[0], reply[1]), tuple(name.decode() for name in reply[2:])
 
     async def remove_all(self, place: Place, keep: Handle | None, at_most: int, cause: Cause) -> tuple[int, int]:
         """Delete the sessions listed at *place* except *keep*; give how many, and how many are left to delete."""
@@ -323,12 +356,17 @@ class Store:
         (reply,) = await self._call(command)
         return reply[0], reply[1]
 
-    async def page(self, place: Place, start: int, count: int) -> tuple[int, list[tuple[Handle, bytes, int]]]:
-        """Read some of the sessions listed at *place*: entries looked at; handle, record and TTL of the live ones."""
+    async def page(
+        self, place: Place, cursor: bytes, count: int
+    ) -> tuple[bytes | None, list[tuple[Handle, bytes, int]]]:
+        """Read some of the sessions listed at *place*: handle, record and TTL (ms) of the live ones.
+
+        cursor: FIRST_PAGE, then what the page before gave, until that is None.
+        """
         keys, stem = (self._keys.subject(place), self._keys.epoch(place.partition)), self._keys.stem(place.partition)
-        ((looked_at, *rest),) = await self._call(scripts.LIST.command(keys, stem, start, count))
+        ((following, *rest),) = await self._call(scripts.LIST.command(keys, stem, cursor, count))
         handles = [Handle.parse(f"{place.partition:02x}.{name.decode()}") for name in rest[::3]]
-        return looked_at, list(zip(handles, rest[1::3], rest[2::3], strict=True))
+        return (None if following == FIRST_PAGE else following), list(zip(handles, rest[1::3], rest[2::3], strict=True))
 
     async def time_left(self, sessions: Iterable[tuple[Handle, int]]) -> list[int]:
         """Ask how many ms are left to sessions, each given with when it was created (ms); 0 or less: it has ended."""
@@ -398,6 +436,10 @@ class Store:
     async def reseal(self, batch: int) -> Resealed:
         """Seal with the first key of the ring what another has sealed; some round trips for each *batch* of keys."""
         return await reseal(self.transport, self._keys, self._records, batch)
+
+    async def erase_traces(self, place: Place) -> None:
+        """Remove what is left of the subject at *place* beside its sessions; some round trips."""
+        await erase_traces(self.transport, self._keys, place)
 
     async def activity(
         self, handle: Handle, since: int | None, until: int | None, limit: int, *, newest_first: bool

@@ -51,7 +51,8 @@ class Writer:
             along = self._store.companions.staying(session, now)
             ticket = session.next_ticket(Handle.new())
             header = session.new_header(max(now, earliest), ticket.digest)
-            payload = Payload(None, apply(session.delta(), session.stored), client=session.client.text)
+            attributes = apply(session.delta(), session.stored)
+            payload = Payload(None, attributes, client=session.client.text, device=session.device)
             self._policy.caps.check(payload.attributes, {})
             stored = await self._store.create(ticket.handle, header, payload, along)
             if isinstance(stored, Outlived):
@@ -65,21 +66,20 @@ class Writer:
         handle, base, changes = session.handle, session.header, session.delta()
         if handle is None or base is None:
             raise RuntimeError("only a stored session can be updated")
-        loaded, current = base, session.payload
+        current = session.payload
         # What must not be done twice, or is not to meet itself as another's change, is known again by its id.
         is_noted = session.strict or any(isinstance(change, Increment) for change in changes)
         write_id = session.write_id_for(changes) if is_noted else b""
         ticket = self._next_ticket(session)
         along = self._store.companions.staying(session, await self._store.now())
         for attempt in range(ATTEMPTS):
-            header = session.next_header(base, await self._store.now())
-            if ticket is not None and base.digest == loaded.digest:
-                header = header.rotate(ticket.digest, header.seen_at + milliseconds(self._policy.rotation_grace))
             attributes = apply(session.still_to_do(changes, current), current.attributes)
             self._policy.caps.check(attributes, current.attributes)
-            payload = current.following(attributes, write_id, header.seen_at - base.seen_at)
-            if header.digest != base.digest:
-                payload = payload.rotated(base.digest, header.seen_at, header.former_until)
+            now = await self._store.now()
+            header = session.next_header(base, now)
+            payload = session.next_payload(current, attributes, write_id, now - base.seen_at)
+            if ticket is not None:
+                header, payload = self._with_secret(session, ticket, base, header, payload)
             outcome = await self._write(session, handle, base, header, payload, along=None if session.strict else along)
             if outcome is False:
                 raise SessionRevoked(f"session {handle} has ended; nothing was written")
@@ -89,8 +89,7 @@ class Writer:
                     await self.finish(session, along)
                 return
             base, current = outcome
-            only_rotates = not changes and not session.settings_changed
-            if current.has_write(write_id) or (only_rotates and base.digest != loaded.digest):
+            if _is_done(session, ticket, base) or (current.has_write(write_id) and not session.renewal_wanted):
                 # an earlier try of ours got through, and its reply did not; or another request has rotated it
                 self.settle(session, _holder(base, ticket, session), base, current)
                 await self.finish(session, along)
@@ -144,10 +143,25 @@ class Writer:
         """Wait a moment, longer after many attempts, before another one."""
         await self._store.transport.pause(secrets.randbelow(1 + min(attempt, _LONGEST_PAUSE)) / 1000)
 
+    def _with_secret(
+        self, session: Session, ticket: Ticket, base: Header, header: Header, payload: Payload
+    ) -> tuple[Header, Payload]:
+        """Give header and payload with the secret of *ticket*, unless another request has rotated it first."""
+        if session.renewal_wanted:
+            return header.renew(ticket.digest), payload.renewed(header.seen_at)
+        if session.header is None or base.digest != session.header.digest:
+            return header, payload
+        header = header.rotate(ticket.digest, header.seen_at + milliseconds(self._policy.rotation_grace))
+        return header, payload.rotated(base.digest, header.seen_at, header.former_until)
+
     @staticmethod
     def _next_ticket(session: Session) -> Ticket | None:
-        """Make the ticket of a rotation; None without one, or where a former secret asks for it: it may be stolen."""
-        if session.rotation_wanted and isinstance(session.ticket, Ticket) and not session.is_superseded:
+        """Make the ticket of a rotation; None without one, or where a former secret asks for it: it may be stolen.
+
+        Not so with a renewal: who asks for that has just proved who they are, and it is the others' secrets that go.
+        """
+        is_owner = session.renewal_wanted or not session.is_superseded
+        if session.rotation_wanted and isinstance(session.ticket, Ticket) and is_owner:
             return Ticket.new(session.ticket.handle)
         return None
 
@@ -224,3 +238,14 @@ class Writer:
 def _holder(header: Header, fresh: Ticket | None, session: Session) -> Ticket | Handle | None:
     """Say which ticket goes with *header*: the fresh one, if its rotation got through, or the session's own."""
     return fresh if fresh is not None and header.digest == fresh.digest else session.ticket
+
+
+def _is_done(session: Session, ticket: Ticket | None, base: Header) -> bool:
+    """Say whether *base*, which the store holds now, has the rotation that is all that *session* asks for.
+
+    Any request's rotation will do; a renewal is done when the secret is this request's own.
+    """
+    if session.renewal_wanted:
+        return ticket is not None and base.digest == ticket.digest
+    changes = session.delta() or session.settings_changed or session.device_changed
+    return not changes and session.header is not None and base.digest != session.header.digest

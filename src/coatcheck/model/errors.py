@@ -38,7 +38,7 @@ class SessionConflict(SessionError):
 
 
 class SessionLimitReached(SessionError):
-    """The subject has as many sessions as the policy allows. Nothing was written."""
+    """The subject has as many sessions as the policy allows, in all or on such devices. Nothing was written."""
 
 
 class SourceLimited(SessionError):

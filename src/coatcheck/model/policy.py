@@ -8,6 +8,7 @@ from enum import Enum
 from coatcheck.model.caps import Caps
 from coatcheck.model.client import ClientPolicy
 from coatcheck.model.compartment import check_compartments
+from coatcheck.model.device import check_limits
 from coatcheck.model.errors import ConfigurationError
 from coatcheck.model.record import LARGEST_PAYLOAD
 from coatcheck.model.sources import SourcePolicy
@@ -46,6 +47,9 @@ class SessionPolicy:
         the session to its new value (as a string), one that finds it gone unbinds the session.
     limit: how many sessions a subject may have; None for any number.
     at_limit: what a sign-in beyond the limit does.
+    device_limits: how many sessions a subject may have on a class of devices (``{"phone": 2, "desktop": 3}``), beside
+        *limit*, which counts all of them; kept as a tuple of pairs. What a session's class is, `Session.device` says.
+        At most 16 classes; one that is not named counts for *limit* only.
     listed: names of the attributes that ``list_for`` shows beside each session ("device", "address").
     compartments: the named parts that a session has beside its attributes, each with the time it lives unused
         (``{"cart": timedelta(minutes=10)}``); kept as a tuple of pairs. They are loaded with the session. To be carried
@@ -68,6 +72,7 @@ class SessionPolicy:
     subject_attribute: str | None = None
     limit: int | None = None
     at_limit: AtLimit = AtLimit.EVICT_OLDEST
+    device_limits: Mapping[str, int] | tuple[tuple[str, int], ...] = ()
     listed: tuple[str, ...] = ()
     compartments: Mapping[str, timedelta] | tuple[tuple[str, timedelta], ...] = ()
     activity_kept: int = 200
@@ -83,6 +88,8 @@ class SessionPolicy:
         self._check_bounds()
         object.__setattr__(self, "compartments", tuple(dict(self.compartments).items()))
         check_compartments(self.declared_compartments, self.idle_timeout)
+        object.__setattr__(self, "device_limits", tuple(dict(self.device_limits).items()))
+        check_limits(self._limits_of_devices)
 
     def _check_types(self) -> None:
         for name in ("idle_timeout", "absolute_timeout", "rotation_grace"):
@@ -120,6 +127,14 @@ class SessionPolicy:
     def declared_compartments(self) -> tuple[tuple[str, timedelta], ...]:
         """The names of the compartments and how long each lives unused."""
         return self.compartments if isinstance(self.compartments, tuple) else tuple(self.compartments.items())
+
+    def limit_of(self, device: str | None) -> int:
+        """Give how many sessions a subject may have on devices of the class *device*; 0: any number."""
+        return next((limit for name, limit in self._limits_of_devices if name == device), 0)
+
+    @property
+    def _limits_of_devices(self) -> tuple[tuple[str, int], ...]:
+        return self.device_limits if isinstance(self.device_limits, tuple) else tuple(self.device_limits.items())
 
     @property
     def caps(self) -> Caps:

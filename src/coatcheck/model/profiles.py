@@ -154,13 +154,18 @@ def _shown(value: Any) -> str:
         case Enum():
             return str(value.value)
         case tuple():
-            return ", ".join(map(str, value)) or "none"
+            return ", ".join(_entry(item) for item in value) or "none"
         case bool():
             return "yes" if value else "no"
         case int():
             return f"{value:,}"
         case _:
             return "not set" if value is None else str(value)
+
+
+def _entry(item: Any) -> str:
+    """Show what stands in a tuple: a name, or a name and its value."""
+    return " ".join((item[0], *map(_shown, item[1:]))) if isinstance(item, tuple) else str(item)
 
 
 def _duration(duration: timedelta) -> str:

@@ -7,6 +7,7 @@ durations are milliseconds (instants since 1970-01-01 UTC).
               4  revision (4)          8  created_at (6)       14  absolute_deadline (6)
              20  seen_at (6)          26  idle_timeout (6)     32  SHA-256 of the secret (32)
              64  SHA-256 of the former secret (32), and the end of its grace (6), if flag 2 is set
+    then      first 4 bytes of the SHA-256 of the device's class, if flag 8 is set
     then      nonce (12), AES-256-GCM ciphertext of the payload and its tag (16)
 
 The associated data is the header followed by the name of the record (prefix, partition, handle, and a
@@ -25,6 +26,7 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from coatcheck.model.device import CLASS_BYTES
 from coatcheck.model.errors import RecordCorrupted
 from coatcheck.model.keyring import Key, Keyring, binding
 from coatcheck.model.ticket import Handle
@@ -50,11 +52,13 @@ _SYSTEM: Final = (
     ("aal", "assurance", int),
     ("iss", "issued", list),
     ("cli", "client", str),
+    ("dev", "device", str),
 )
 
 _COMPRESSED: Final = 1
 _ROTATED: Final = 2
 _PERSISTENT: Final = 4
+_OF_CLASS: Final = 8
 
 _FIXED: Final = struct.Struct(">BB2sIHIHIHIHI32s")
 _FORMER: Final = struct.Struct(">32sHI")
@@ -70,6 +74,7 @@ class Header:
 
     created_at, absolute_deadline, seen_at (of the last save), former_until: ms since the epoch;
     idle_timeout: ms; digest, former_digest: SHA-256 of the secret and of the one before the last rotation.
+    device_class: 4 bytes that stand for the payload's device; b"" without one.
     """
 
     revision: int
@@ -81,6 +86,7 @@ class Header:
     digest: bytes = field(repr=False)
     former_digest: bytes | None = field(default=None, repr=False)
     former_until: int = 0
+    device_class: bytes = b""
 
     def ttl(self, now: int) -> int:
         """How long the store keeps the record from *now* on, in ms: until the nearer deadline."""
@@ -89,6 +95,10 @@ class Header:
     def rotate(self, digest: bytes, grace_until: int) -> Self:
         """Give the header with a new secret; the present one is honoured until *grace_until*."""
         return replace(self, digest=digest, former_digest=self.digest, former_until=grace_until)
+
+    def renew(self, digest: bytes) -> Self:
+        """Give the header with a new secret, and no other is honoured from then on."""
+        return replace(self, digest=digest, former_digest=None, former_until=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,7 @@ class Payload:
         count any more, since its client has changed).
     issued: the issuer's session that it is linked to, as `IssuerSession.pack` gives it; empty: to none.
     client: the client that used it last, as `Client.text` has it ("": not known).
+    device: the class of device that it is used on, as the application has named it.
     further: what a newer version has put beside these; a save keeps it.
     """
 
@@ -114,6 +125,7 @@ class Payload:
     assurance: int = 0
     issued: list[Any] = field(default_factory=list, repr=False)
     client: str = ""
+    device: str | None = None
     further: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def following(self, attributes: Mapping[str, bytes], write_id: bytes, elapsed: int) -> Self:
@@ -126,6 +138,10 @@ class Payload:
         former = former_digest[:_FORMER_DIGEST_BYTES] + honoured_until.to_bytes(6)
         formers = (self.formers + former)[-_FORMERS_KEPT * _FORMER_BYTES :]
         return replace(self, rotated_at=now, formers=formers)
+
+    def renewed(self, now: int) -> Self:
+        """Make the payload of a new secret that forgets the former ones: to use one is no replay, and no use."""
+        return replace(self, rotated_at=now, formers=b"")
 
     @property
     def former_digests(self) -> list[bytes]:
@@ -228,6 +244,8 @@ def pack_revision(revision: int) -> bytes:
 def _pack(header: Header, flags: int, key_id: bytes) -> bytes:
     if header.former_digest is not None:
         flags |= _ROTATED
+    if header.device_class:
+        flags |= _OF_CLASS
     head = _FIXED.pack(
         RECORD_FORMAT,
         flags,
@@ -239,22 +257,23 @@ def _pack(header: Header, flags: int, key_id: bytes) -> bytes:
         *_split(header.idle_timeout),
         header.digest,
     )
-    if header.former_digest is None:
-        return head
-    return head + _FORMER.pack(header.former_digest, *_split(header.former_until))
+    if header.former_digest is not None:
+        head += _FORMER.pack(header.former_digest, *_split(header.former_until))
+    return head + header.device_class
 
 
 def _unpack(record: bytes) -> tuple[Header, int, bytes, int]:
-    if len(record) < _FIXED.size + _NONCE_BYTES + _TAG_BYTES:
+    if len(record) < _FIXED.size:
         raise RecordCorrupted("a record is too short")
     form, flags, key_id, revision, c1, c0, a1, a0, s1, s0, i1, i0, digest = _FIXED.unpack_from(record)
-    if form != RECORD_FORMAT or flags & ~(_COMPRESSED | _ROTATED | _PERSISTENT):
+    if form != RECORD_FORMAT or flags & ~(_COMPRESSED | _ROTATED | _PERSISTENT | _OF_CLASS):
         raise RecordCorrupted(f"a record has format {form} and flags {flags:#04x}, unknown to this version")
-    size, former, former_until = _FIXED.size, None, 0
+    of_class = _FIXED.size + (_FORMER.size if flags & _ROTATED else 0)
+    size = of_class + (CLASS_BYTES if flags & _OF_CLASS else 0)
+    if len(record) < size + _NONCE_BYTES + _TAG_BYTES:
+        raise RecordCorrupted("a record is too short")
+    former, former_until = None, 0
     if flags & _ROTATED:
-        size += _FORMER.size
-        if len(record) < size + _NONCE_BYTES + _TAG_BYTES:
-            raise RecordCorrupted("a record is too short")
         former, f1, f0 = _FORMER.unpack_from(record, _FIXED.size)
         former_until = f1 << 32 | f0
     header = Header(
@@ -267,6 +286,7 @@ def _unpack(record: bytes) -> tuple[Header, int, bytes, int]:
         digest=digest,
         former_digest=former,
         former_until=former_until,
+        device_class=record[of_class:size],
     )
     return header, flags, key_id, size
 

@@ -15,6 +15,7 @@ from coatcheck.model.attributes import Attributes
 from coatcheck.model.client import NO_CLIENT, Client
 from coatcheck.model.compartment import Compartment, Compartments, check_idle_timeout
 from coatcheck.model.delta import Operation, without_counts
+from coatcheck.model.device import check_device, class_of
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.policy import SessionPolicy, check_timeouts, milliseconds
 from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
@@ -44,6 +45,7 @@ class SessionInfo:
     the latest moment that can be proved, and may lie earlier than the truth.
     metadata holds the attributes that the policy lists; the repr leaves it out. client: who used it last, where the
     policy looks at that.
+    device: the class of device, if the application has said it.
     """
 
     handle: Handle
@@ -53,6 +55,7 @@ class SessionInfo:
     absolute_deadline: datetime
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     client: Client = NO_CLIENT
+    device: str | None = None
 
 
 class Session(Attributes):
@@ -64,8 +67,10 @@ class Session(Attributes):
 
     __slots__ = (
         "_attempts",
+        "_device",
         "_issuer_session",
         "_next_secret",
+        "_renewal_wanted",
         "_rotation_wanted",
         "_seen_at",
         "_settings",
@@ -103,7 +108,8 @@ class Session(Attributes):
         self.token_given = False
         self._next_secret: bytes | None = None
         self._settings = _settings(header or policy)
-        self._rotation_wanted = False
+        self._device = self.payload.device
+        self._rotation_wanted = self._renewal_wanted = False
         self._issuer_session: IssuerSession | None = None
         self._attempts: list[tuple[list[Operation], bytes]] = []
         self._seen_at = seen_at
@@ -220,6 +226,22 @@ class Session(Attributes):
         self.accessed = True
         self._issuer_session = issued
 
+    @property
+    def device(self) -> str | None:
+        """The class of device that it is used on ("phone"), by which the policy's device_limits count; None for none.
+
+        Set it before the sign-in, at the latest in the request that signs in: that is when it counts. It stays across
+        sign-ins and sign-outs, for the browser does. Set in a session that is signed in, it counts from the next
+        sign-in. To set it stores nothing of a new session. Raises TypeError, or ValueError for over 64 characters.
+        """
+        self.accessed = True
+        return self._device
+
+    @device.setter
+    def device(self, device: str | None) -> None:
+        self._device = check_device(device)
+        self.accessed = True
+
     def compartment(self, name: str, *, idle_timeout: timedelta | None = None) -> Compartment:
         """Give a part of the session that the policy declares: a mapping with an idle timeout of its own.
 
@@ -287,7 +309,8 @@ class Session(Attributes):
     @property
     def record_changed(self) -> bool:
         """Whether a save must write the session's own record."""
-        return self._rotation_wanted or self.settings_changed or self.link_wanted or bool(self.delta())
+        asks = self._rotation_wanted or self.settings_changed or self.link_wanted or self.device_changed
+        return asks or bool(self.delta())
 
     @property
     def settings_changed(self) -> bool:
@@ -305,9 +328,19 @@ class Session(Attributes):
         return self._issuer_session or kept
 
     @property
+    def device_changed(self) -> bool:
+        """Whether a save must write another class of device; that of a subject's session only a sign-in changes."""
+        return self.header is not None and self.payload.subject is None and self._device != self.payload.device
+
+    @property
     def rotation_wanted(self) -> bool:
         """Whether a save must give it a new secret."""
         return self._rotation_wanted
+
+    @property
+    def renewal_wanted(self) -> bool:
+        """Whether a save must give it a new secret beside which no other is honoured."""
+        return self._renewal_wanted
 
     @property
     def is_empty(self) -> bool:
@@ -327,6 +360,7 @@ class Session(Attributes):
             idle_timeout=idle,
             persistent=persistent,
             digest=digest,
+            device_class=class_of(self._device),
         )
 
     def next_header(self, base: Header, now: int) -> Header:
@@ -334,6 +368,8 @@ class Session(Attributes):
         header = replace(base, revision=base.revision + 1, seen_at=now)
         if base.former_until <= now:
             header = replace(header, former_digest=None, former_until=0)
+        if self.device_changed:
+            header = replace(header, device_class=class_of(self._device))
         if not self.settings_changed:
             return header
         idle, absolute, persistent = (
@@ -349,9 +385,18 @@ class Session(Attributes):
             persistent=bool(persistent),
         )
 
+    def next_payload(self, current: Payload, attributes: Mapping[str, bytes], write_id: bytes, elapsed: int) -> Payload:
+        """Make the payload that follows *current*; see `Payload.following`."""
+        payload = current.following(attributes, write_id, elapsed)
+        return replace(payload, device=self._device) if self.device_changed else payload
+
     def want_rotation(self) -> None:
         """Have the next save give it a new secret, without counting that as the application's access."""
         self._rotation_wanted = self.header is not None
+
+    def want_renewal(self) -> None:
+        """Have the next save give it a new secret and honour no former one, not even for the grace."""
+        self._rotation_wanted = self._renewal_wanted = self.header is not None
 
     def next_ticket(self, handle: Handle) -> Ticket:
         """Make the ticket of its next record, with the secret that tokens were made for already, if any were."""
@@ -390,9 +435,12 @@ class Session(Attributes):
             self.cookie_due = True
         if former is not None and header.absolute_deadline != former.absolute_deadline:
             self.cookie_due = True
+        if self._device == self.payload.device:
+            self._device = payload.device
         self.ticket, self.header, self.payload = ticket, header, payload
         self._settings = _settings(header)
-        self._rotation_wanted, self._seen_at, self._attempts = False, header.seen_at, []
+        self._rotation_wanted = self._renewal_wanted = False
+        self._seen_at, self._attempts = header.seen_at, []
         self._next_secret = self._issuer_session = None
         self.now_stored_as(payload.attributes)
 
@@ -405,7 +453,7 @@ class Session(Attributes):
             self._settings = _settings(policy)
         self.ticket = self.header = None
         self.payload = Payload(None, attributes)
-        self._rotation_wanted = False
+        self._rotation_wanted = self._renewal_wanted = False
         self.now_stored_as(attributes)
 
     def now_ended(self) -> None:

@@ -157,9 +157,17 @@ class Sessions:
         """See `Operations.revoke_issued`."""
         return run(self.core.revoke_issued(issued, why=why))
 
+    def revoke_others(self, session: Session, *, by: str = "", why: str = "") -> int:
+        """See `Operations.revoke_others`."""
+        return run(self.core.revoke_others(session, by=by, why=why))
+
     def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
         """See `Operations.revoke_everyone`."""
         return run(self.core.revoke_everyone(by=by, why=why))
+
+    def erase(self, subject: str) -> int:
+        """See `Operations.erase`."""
+        return run(self.core.erase(subject))
 
     def list_for(self, subject: str) -> list[SessionInfo]:
         """See `Operations.list_for`."""

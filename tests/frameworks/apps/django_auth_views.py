@@ -19,14 +19,17 @@ from django.http import HttpResponse, JsonResponse
 from django.urls import path
 
 from coatcheck import StoreUnavailable
+from coatcheck.django import async_sessions, sessions
 
 
 def sign_in(request):
+    request.session.session.device = request.POST.get("device")
     login(request, authenticate(request, username=request.POST["user"], password=request.POST["password"]))
     return who(request)
 
 
 async def asign_in(request):
+    (await request.session.asession()).device = request.POST.get("device")
     await alogin(request, await aauthenticate(username=request.POST["user"], password=request.POST["password"]))
     return await awho(request)
 
@@ -64,6 +67,14 @@ async def achange_password(request):
     await user.asave()
     await aupdate_session_auth_hash(request, user)
     return JsonResponse({})
+
+
+def change_factor(request):
+    return JsonResponse({"ended": sessions().revoke_others(request.session.session)})
+
+
+async def achange_factor(request):
+    return JsonResponse({"ended": await async_sessions().revoke_others(await request.session.asession())})
 
 
 def put(request):
@@ -108,12 +119,14 @@ urlpatterns = [
     path("sign-out", sign_out),
     path("who", who),
     path("change-password", change_password),
+    path("change-factor", change_factor),
     path("put", put),
     path("show", show),
     path("async/sign-in", asign_in),
     path("async/sign-out", asign_out),
     path("async/who", awho),
     path("async/change-password", achange_password),
+    path("async/change-factor", achange_factor),
     path("async/put", aput),
     path("async/show", ashow),
 ]

@@ -4,18 +4,24 @@
 --       8 limit (0: none)  9 at the limit: 'oldest', 'idlest' or 'refuse'  10 sessions counted elsewhere
 --       11 handle of the same subject that this one takes the place of, or ''
 --       12 declared compartments
--- REPLY: {1, live sessions (if there is a limit), record taken the place of or '', ended handle, ...}  {0} refused
+--       13 limit of the class of its device (0: none)  14 sessions of that class counted elsewhere
+-- REPLY: {1, live sessions, live ones of the class (if there is a limit), record taken the place of or '',
+--         ended handle, ...}  {0} refused by the limit  {4} refused by that of the class
 --        {2} the session to take the place of has ended  {3, epoch} the epoch would end it: it must be created later
 -- USES: record events index companions
 
 local u, x, g, e, handle, digest, stem = KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[3], ARGV[4], ARGV[7]
 local ttl, now, limit, order = tonumber(ARGV[2]), tonumber(ARGV[5]), tonumber(ARGV[8]), ARGV[9]
-local there = redis.call('GET', KEYS[1])
-if there == ARGV[1] then return {1, limit > 0 and #live_sessions(u, g, stem) or 1, ''} end
-if there then return redis.error_reply('ERR the handle is taken') end
-if not alive(ARGV[1], redis.call('GET', g)) then return {3, redis.call('GET', g)} end
-redis.call('ZREMRANGEBYSCORE', u, '-inf', now)
-local live, replaced, ended = limit > 0 and live_sessions(u, g, stem) or {}, '', {}
+local of_class, class = tonumber(ARGV[13]), class_of(ARGV[1])
+local live, classes, there = {}, {}, redis.call('GET', KEYS[1])
+if there and there ~= ARGV[1] then return redis.error_reply('ERR the handle is taken') end
+if not there then
+  if not alive(ARGV[1], redis.call('GET', g)) then return {3, redis.call('GET', g)} end
+  redis.call('ZREMRANGEBYSCORE', u, '-inf', now)
+end
+if limit > 0 or of_class > 0 then live, classes = live_sessions(u, g, stem) end
+if there then return {1, math.max(1, #live), math.max(1, count(live, classes, class)), ''} end
+local replaced, ended = '', {}
 if ARGV[11] ~= '' then
   replaced = redis.call('GET', stem .. ARGV[11])
   if not alive(replaced, redis.call('GET', g)) then return {2} end
@@ -23,12 +29,13 @@ if ARGV[11] ~= '' then
     if other == ARGV[11] then table.remove(live, i) break end
   end
 end
-if limit > 0 then
-  if order ~= 'refuse' then
-    ended = surplus(live, stem, limit - 1, order, now)
-  elseif #live + tonumber(ARGV[10]) >= limit then
+if order ~= 'refuse' then
+  ended = surplus(live, classes, class, of_class - 1, limit - 1, stem, order, now)
+else
+  local full_class = of_class > 0 and count(live, classes, class) + tonumber(ARGV[14]) >= of_class
+  if full_class or (limit > 0 and #live + tonumber(ARGV[10]) >= limit) then
     if not is_told(e, 'refused', handle, ARGV[5]) then emit(e, 'refused', handle, digest, ARGV[5], '', '') end
-    return {0}
+    return {full_class and 4 or 0}
   end
 end
 for _, other in ipairs(ended) do
@@ -44,4 +51,5 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ttl)
 enter(u, x, handle, digest, now, ttl, tonumber(ARGV[6]))
 emit(e, 'bound', handle, digest, ARGV[5], '', '')
-return append({1, #live - #ended + 1, replaced}, ended)
+local left = count(live, classes, class) - count(ended, classes, class)
+return append({1, #live - #ended + 1, left + 1, replaced}, ended)

@@ -31,30 +31,56 @@ local function settle(u, x, e, handle, digest, is_there, at)
   emit(e, 'expired', handle, digest, at, '', idle and 'idle' or 'absolute')
 end
 
-local function live_sessions(u, g, stem)  -- the handles whose sessions live, oldest absolute deadline first
-  local live, epoch = {}, redis.call('GET', g)
+-- Give the handles whose sessions live, oldest absolute deadline first, and the class of each.
+local function live_sessions(u, g, stem)
+  local live, classes, epoch = {}, {}, redis.call('GET', g)
   for _, handle in ipairs(redis.call('ZRANGE', u, 0, -1)) do
-    if alive(redis.call('GET', stem .. handle), epoch) then live[#live + 1] = handle end
+    local record = redis.call('GET', stem .. handle)
+    if alive(record, epoch) then
+      live[#live + 1] = handle
+      classes[handle] = class_of(record)
+    end
   end
-  return live
+  return live, classes
 end
 
--- Choose which of the live sessions to end so that only `allowed` are left: the oldest ('oldest': created first)
--- or the idlest ('idlest': seen least recently).
-local function surplus(live, stem, allowed, order, now)
-  local chosen, ranked = {}, {}
-  if #live <= allowed then return chosen end
-  for _, handle in ipairs(live) do
+local function count(handles, classes, class)  -- how many are of a class; '' stands for none
+  local found = 0
+  for _, handle in ipairs(handles) do
+    if class ~= '' and classes[handle] == class then found = found + 1 end
+  end
+  return found
+end
+
+local function ranked(handles, stem, order, now)  -- the oldest ('oldest') or idlest ('idlest': unused longest) first
+  local ranks = {}
+  for _, handle in ipairs(handles) do
     local record = redis.call('GET', stem .. handle)
     local rank = big_endian(record, 9, 14)
     if order == 'idlest' then
       local seen_by_ttl = now + redis.call('PTTL', stem .. handle) - big_endian(record, 27, 32)
       rank = math.max(big_endian(record, 21, 26), seen_by_ttl)
     end
-    ranked[#ranked + 1] = {rank, handle}
+    ranks[#ranks + 1] = {rank, handle}
   end
-  table.sort(ranked, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
-  for i = 1, #live - allowed do chosen[i] = ranked[i][2] end
+  table.sort(ranks, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
+  return ranks
+end
+
+-- Choose which of the live sessions to end: first those of the class, until `of_class` of them are left, then any,
+-- until `allowed` are left (-1: any number).
+local function surplus(live, classes, class, of_class, allowed, stem, order, now)
+  local chosen, rest = {}, {}
+  local beyond = of_class < 0 and 0 or count(live, classes, class) - of_class
+  if beyond <= 0 and (allowed < 0 or #live <= allowed) then return chosen end
+  for _, entry in ipairs(ranked(live, stem, order, now)) do
+    if classes[entry[2]] == class and #chosen < beyond then
+      chosen[#chosen + 1] = entry[2]
+    else
+      rest[#rest + 1] = entry[2]
+    end
+  end
+  for i = 1, allowed < 0 and 0 or #rest - allowed do chosen[#chosen + 1] = rest[i] end
   return chosen
 end
 
