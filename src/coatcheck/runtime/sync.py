@@ -18,8 +18,8 @@ from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
 from coatcheck.runtime import listener
 from coatcheck.runtime.address import Address, Keys, prefix_or_default
+from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.channel import BlockingChannel
-from coatcheck.runtime.transport import BlockingTransport
 
 T = TypeVar("T")
 
@@ -60,14 +60,15 @@ class Sessions:
 
         keys: also a `Path`, of a file with one key a line (COATCHECK_KEYS_FILE); it is read now, and not again.
         prefix: what key names begin with (COATCHECK_PREFIX; "cc"). clock: for tests, which move it.
-        options: redis-py's. Raises ConfigurationError.
+        options: deadline (a timedelta), max_connections and redis-py's (`coatcheck.runtime.settings`).
+        Raises ConfigurationError.
         """
         address = Address(url)
         transport = BlockingTransport(address, options)
         keyring = address.keyring(keys)
         prefix = prefix_or_default(prefix)
         self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)
-        self._open_channel: Final = partial(BlockingChannel, address, options, prefix)
+        self._open_channel: Final = partial(BlockingChannel, transport, prefix)
         self._subscribers = listener.Subscribers(may_await=False)
         self._close_transport = transport.close
         self._leave = address.leave
