@@ -1,4 +1,4 @@
-"""The command `coatcheck`: keys, access rules, sweeping and sessions, for operators (docs/operations.md)."""
+"""The command `coatcheck`: keys, access rules, sweeping, sessions (docs/operations.md), local topologies."""
 
 import sys
 

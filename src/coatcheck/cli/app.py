@@ -9,6 +9,7 @@ from coatcheck.cli import keys, sessions
 from coatcheck.cli.options import Prefix, Url, open_sessions
 from coatcheck.cli.output import show
 from coatcheck.cli.policy import policy
+from coatcheck.cli.up import up
 from coatcheck.engine.access import access_rules
 from coatcheck.model.errors import ConfigurationError, SessionError, StoreError
 from coatcheck.runtime.address import prefix_or_default
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys")
 app.add_typer(sessions.app, name="sessions")
 app.command()(policy)
+app.command()(up)
 
 
 def run() -> int:
