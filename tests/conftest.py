@@ -1,10 +1,15 @@
 """Fixtures that every test may use; their code stands in the fix_ modules."""
 
+import os
+
 import pytest
+
+os.environ.setdefault("COATCHECK_DEADLINE", "5")  # a machine that runs tests is slow; who tests the deadline sets it
 
 pytest_plugins = [
     "tests.fix_access",
     "tests.fix_store",
+    "tests.fix_topology",
     "tests.frameworks.fix_apps",
     "tests.frameworks.fix_django",
     "tests.frameworks.fix_flask",

@@ -18,8 +18,6 @@ from coatcheck.runtime.local.topology import LocalTopology
 from tests.fix_certificate import write_certificate
 from tests.fix_topology import is_gone, pids_in, wait_until
 
-pytest_plugins = ["tests.fix_topology"]
-
 # Starts a topology, says where it is, and waits.
 OWNER = """
 import sys

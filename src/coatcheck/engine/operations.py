@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.resealing import Resealed
+from coatcheck.engine.server import Server
 from coatcheck.engine.signin import SignIn, check_subject, subject_of
 from coatcheck.engine.store import ALL_PARTITIONS, Store
 from coatcheck.engine.transport import Transport
@@ -220,6 +221,10 @@ class Operations:
         sessions are listed under is not moved: `revoke_all` and `list_for` need the former key until they have ended.
         """
         return await self._store.reseal(batch)
+
+    async def server(self) -> Server:
+        """Say what the server is. It is asked each time: after a failover it may be another."""
+        return await self._store.server()
 
     def remaining(self, session: Session) -> int:
         """Give how many whole seconds are left until the absolute deadline of a stored session."""

@@ -35,7 +35,7 @@ class Batch:
 class Call:
     """What is left to do of a call."""
 
-    __slots__ = ("asked", "commands", "ends_at", "missing", "replies", "retries", "trouble", "unknown")
+    __slots__ = ("asked", "commands", "ends_at", "missing", "replies", "retries", "split", "trouble", "unknown")
 
     def __init__(self, commands: tuple[Command, ...], ends_at: float) -> None:
         self.commands = commands
@@ -44,6 +44,7 @@ class Call:
         self.missing: list[int] = list(range(len(commands)))
         self.asked: dict[int, Node] = {}  # where a command is to be tried once, since its slot is moving there
         self.unknown: set[int] = set()  # commands whose script has to be loaded first
+        self.split: list[int] = []  # reads of several keys that no node has together, since their slot is moving
         self.retries = 0
         self.trouble: Exception | None = None
 

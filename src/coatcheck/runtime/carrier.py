@@ -116,13 +116,23 @@ class Carrier(ABC):
             batches = self._batches(call, wanted) if self.topology.is_known else []
             if batches:
                 await self.exchange(batches, call.ends_at)
-            if not batches or self._take(call, batches) or (call.missing and rounds > _ROUNDS):
+            has_trouble = not batches or self._take(call, batches)
+            while call.split:
+                await self._read_singly(call, call.split.pop())
+            if has_trouble or (call.missing and rounds > _ROUNDS):
                 is_lost = isinstance(call.trouble, LostConnection)
                 if is_lost and self.address.is_embedded and not has_revived:
                     has_revived = True
                     await self._start_again(call)
                     continue
                 await self._wait_for_retry(call)
+
+    async def _read_singly(self, call: Call, place: int) -> None:
+        """Read the keys of an MGET one by one: while their slot moves, each is on the one node or on the other."""
+        reads: tuple[Command, ...] = tuple(("GET", key) for key in call.commands[place][1:])
+        single = Call(reads, call.ends_at)
+        await self._carry_out(single, reads)
+        call.replies[place] = single.replies
 
     async def _start_again(self, call: Call) -> None:
         """Start the embedded server again: that may take longer than the deadline, which begins anew then."""
@@ -208,6 +218,9 @@ class Carrier(ABC):
                 if not isinstance(reply, Exception):
                     if place != ALONG:
                         call.replies[place] = reply
+                    continue
+                if isinstance(reply, TryAgainError) and call.commands[place][0] == "MGET":
+                    call.split.append(place)
                     continue
                 has_trouble |= self._judge(call, batch.node, place, reply)
                 missing.append(place)

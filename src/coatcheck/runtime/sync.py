@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.operations import ANYONE, Anyone, Operations
 from coatcheck.engine.resealing import Resealed
+from coatcheck.engine.server import Server
 from coatcheck.model.activity import Activity
 from coatcheck.model.events import Event, EventType
 from coatcheck.model.policy import SessionPolicy
@@ -124,6 +125,10 @@ class Sessions:
     def reseal(self, *, batch: int = 500) -> Resealed:
         """See `Operations.reseal`."""
         return run(self.core.reseal(batch=batch))
+
+    def server(self) -> Server:
+        """See `Operations.server`."""
+        return run(self.core.server())
 
     def remaining(self, session: Session) -> int:
         """See `Operations.remaining`."""
