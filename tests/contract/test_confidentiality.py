@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -58,20 +59,24 @@ def forms(tickets):
 @pytest.mark.requirement("R33")
 def test_store_learns_nothing(secrets_of, server):
     """Neither the commands that the server sees, nor its slow log, nor its files hold a secret or an attribute."""
-    folder = Path(server.client.config_get("dir")["dir"])
-    server.client.config_set("slowlog-log-slower-than", 0)
-    server.client.slowlog_reset()
-    seen = []
-    with server.client.monitor() as monitor:
+    for node in server.nodes:
+        node.config_set("slowlog-log-slower-than", 0)
+        node.slowlog_reset()
+    seen, slow, files = [], "", {}
+    with ExitStack() as stack:
+        monitors = [stack.enter_context(node.monitor()) for node in server.nodes]
         tickets, _ = secrets_of(server)
-        server.client.echo("the end")
-        while "the end" not in (command := monitor.next_command()["command"]):
-            seen.append(command)
-    slow = repr(server.client.slowlog_get(10_000))
-    server.client.config_set("slowlog-log-slower-than", 10_000)
-    server.client.save()
+        for node, monitor in zip(server.nodes, monitors, strict=True):
+            node.echo("the end")
+            while "the end" not in (command := monitor.next_command()["command"]):
+                seen.append(command)
+    for node in server.nodes:
+        slow += repr(node.slowlog_get(10_000))
+        node.config_set("slowlog-log-slower-than", 10_000)
+        node.save()
+        folder = Path(node.config_get("dir")["dir"])
+        files |= {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "keys"}
 
-    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "keys"}
     assert any(b"coatcheck" in content or b"EVALSHA" in content or b"SET" in content for content in files.values())
     assert any("EVALSHA" in command for command in seen)
     everything = b"\n".join([*files.values(), "\n".join(seen).encode(), slow.encode()])
