@@ -7,6 +7,9 @@ SHELL := /bin/bash
 # Handed to what the target runs: make demo ARGS=--check, make unit ARGS="-k cookie -n auto"
 ARGS ?=
 
+# What `make matrix` runs on: see tests/fix_servers.py
+SERVERS ?= redis6 redis7 valkey8 valkey9 sentinel cluster
+
 PYTHON_BIN := .venv/bin/python
 
 .PHONY: help
@@ -40,6 +43,14 @@ acl: env ## Run every test that uses the store as the bare user of `coatcheck ac
 	tools/debian
 	COATCHECK_TEST_ACL=valkey $(PYTHON_BIN) -m pytest $(ARGS)
 	COATCHECK_TEST_ACL=redis7 $(PYTHON_BIN) -m pytest $(ARGS)
+
+.PHONY: matrix
+matrix: env ## Run the contract suite on every server release and topology (SERVERS="redis7 cluster" for some)
+	tools/debian
+	@for server in $(SERVERS); do \
+	  echo "== $$server"; \
+	  COATCHECK_TEST_SERVER=$$server $(PYTHON_BIN) -m pytest tests/contract $(ARGS) || exit 1; \
+	done
 
 .PHONY: django6
 django6: ## Run the Django tests under Django 6, where a Python 3.12 or newer is found

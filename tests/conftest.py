@@ -1,6 +1,10 @@
 """Fixtures that every test may use; their code stands in the fix_ modules."""
 
+import os
+
 import pytest
+
+os.environ.setdefault("COATCHECK_DEADLINE", "5")  # a machine that runs tests is slow; who tests the deadline sets it
 
 pytest_plugins = [
     "tests.fix_access",

@@ -5,7 +5,7 @@ import inspect
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -20,6 +20,7 @@ from coatcheck.engine.clock import Clock
 from coatcheck.engine.scripts import BY_SHA
 from coatcheck.runtime.embedded import Embedded
 from tests.fix_access import PREFIXES, Guarded, guarded_server
+from tests.fix_servers import KINDS
 
 # Shortens the life of every key by ARGV[1] ms, as if that time had passed.
 _MOVE = """
@@ -31,13 +32,22 @@ end
 """
 
 
-class Server:
-    """A running server of the tests' own, and a client that looks at it from outside."""
+_BETWEEN_SERVERS = frozenset({"REPLCONF", "PUBLISH", "PING", "INFO", "CLIENT", "SENTINEL", "MULTI", "EXEC"})
 
-    def __init__(self, url: str, client: redis.Redis, guarded: Guarded | None = None) -> None:
+
+class Server:
+    """A running server of the tests' own, and a client that looks at it from outside.
+
+    It may be several: *client* then knows which of them has a key, and *nodes* are clients of each primary.
+    """
+
+    def __init__(
+        self, url: str, client: Any, guarded: Guarded | None = None, nodes: list[redis.Redis] | None = None
+    ) -> None:
         self.url = url
         self.client = client
         self.guarded = guarded
+        self.nodes = nodes or [client]
 
     @property
     def socket(self) -> str:
@@ -46,7 +56,8 @@ class Server:
 
     def keys(self, part: str = "") -> list[str]:
         """List the names of all keys, or of those with *part* in them."""
-        return sorted(name for key in self.client.scan_iter(count=1000) if part in (name := key.decode()))
+        found = [key.decode() for node in self.nodes for key in node.scan_iter(count=1000)]
+        return sorted(name for name in found if part in name)
 
     def left(self) -> list[str]:
         """List the names of all keys but those of the streams of events, which outlive the sessions."""
@@ -65,18 +76,21 @@ class Server:
         """Record the commands that clients send meanwhile (not those that scripts run), as "NAME first-argument"."""
         seen: list[str] = []
         token = secrets.token_hex(8)
-        with self.client.monitor() as monitor:
-            self.client.echo(token)  # opens the client's own connection, if it has none yet
-            while token not in monitor.next_command()["command"].split():
-                pass
+        with ExitStack() as stack:
+            monitors = [stack.enter_context(node.monitor()) for node in self.nodes]
+            for node, monitor in zip(self.nodes, monitors, strict=True):
+                node.echo(token)  # opens the client's own connection, if it has none yet
+                while token not in monitor.next_command()["command"].split():
+                    pass
             yield seen
-            self.client.echo(token)
-            for command in monitor.listen():
-                words = command["command"].split()
-                if token in words:
-                    return
-                if command["client_type"] != "lua":
-                    seen.append(" ".join(words[:2]))
+            for node, monitor in zip(self.nodes, monitors, strict=True):
+                node.echo(token)
+                for command in monitor.listen():
+                    words = command["command"].split()
+                    if token in words:
+                        break
+                    if command["client_type"] != "lua" and words[0] not in _BETWEEN_SERVERS:
+                        seen.append(" ".join(words[:2]))
 
 
 class MovableClock(Clock):
@@ -97,7 +111,8 @@ class MovableClock(Clock):
         """Let *duration* pass, on this clock and for the keys of the server."""
         step = duration // timedelta(milliseconds=1)
         self.moved += step
-        self._server.client.eval(_MOVE, 0, step)
+        for node in self._server.nodes:
+            node.eval(_MOVE, 0, step)
 
 
 class Stepped:
@@ -119,19 +134,29 @@ class Stepped:
         return call
 
 
-def _teach(client: redis.Redis) -> None:
+def _teach(*nodes: redis.Redis) -> None:
     """Load every script: no test is to depend on which one came first and did that."""
-    for script in BY_SHA.values():
-        client.script_load(script.source)
+    for node in nodes:
+        for script in BY_SHA.values():
+            node.script_load(script.source)
 
 
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Start one server for the whole run; COATCHECK_TEST_ACL names its kind where it is to be used as a bare user."""
+    """Start one server for the whole run, by default the embedded one.
+
+    COATCHECK_TEST_SERVER names another, or a topology (`tests.fix_servers`); COATCHECK_TEST_ACL names one that is to be
+    used as a bare user.
+    """
     if kind := os.environ.get("COATCHECK_TEST_ACL"):
         with guarded_server(kind, tmp_path_factory.mktemp("store")) as guarded:
             _teach(guarded.client)
             yield Server(guarded.user(*PREFIXES, reseals=True), guarded.client, guarded)
+        return
+    if kind := os.environ.get("COATCHECK_TEST_SERVER"):
+        with KINDS[kind]() as (url, client, nodes):
+            _teach(*nodes)
+            yield Server(url, client, nodes=nodes)
         return
     embedded = Embedded(Path(tmp_path_factory.mktemp("store")))
     with redis.Redis(unix_socket_path=embedded.socket()) as client:
@@ -187,6 +212,12 @@ def open_sessions(
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
+
+
+@pytest.fixture
+def open_at(open_sessions: Callable[..., coatcheck.Sessions]) -> Callable[..., coatcheck.Sessions]:
+    """Give a function that makes sessions of either facade at a URL, by the clock of the server there."""
+    return lambda url, **options: open_sessions(url=url, clock=None, **options)
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from coatcheck import (
 )
 from coatcheck.engine.operations import Operations
 from coatcheck.runtime.address import Address
+from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.sync import run
-from coatcheck.runtime.transport import BlockingTransport
 
 
 class Brittle:

@@ -231,7 +231,7 @@ def test_record_moved_to_another_handle(sessions, server):
     """A record copied over another session's does not open there."""
     mine, other = sessions.create({"who": "me"}), sessions.create({"who": "you"})
     (source,), (target,) = server.keys(other.handle.name), server.keys(mine.handle.name)
-    server.client.copy(source, target, replace=True)
+    server.client.restore(target, server.client.pttl(source), server.client.dump(source), replace=True)
 
     with pytest.raises(RecordCorrupted, match="belongs to another key, prefix or request"):
         sessions.load(mine.identifier)

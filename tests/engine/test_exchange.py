@@ -20,8 +20,8 @@ from coatcheck.engine.exchange import Exchange
 from coatcheck.engine.operations import Operations
 from coatcheck.model.ticket import Handle, Ticket
 from coatcheck.runtime.address import Address
+from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.sync import run
-from coatcheck.runtime.transport import BlockingTransport
 
 HOST = "shop.example"
 REMOVED = "__Host-session=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; HttpOnly; SameSite=Lax; Secure"

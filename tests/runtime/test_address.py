@@ -1,10 +1,13 @@
 """Where the store is: how addresses are read, refused and shown."""
 
+from datetime import timedelta
+
 import pytest
 
 import coatcheck
 from coatcheck import ConfigurationError
-from coatcheck.runtime.address import Address, prefix_or_default
+from coatcheck.runtime.address import Address, Kind, prefix_or_default
+from coatcheck.runtime.settings import Settings
 
 SECRET = "hunter2"
 
@@ -17,26 +20,159 @@ def no_environment(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "used"),
+    ("given", "shown", "seeds", "has_tls", "options"),
     [
-        ("redis://h:1/2", "redis://h:1/2"),
-        ("valkey://h:1/2", "redis://h:1/2"),
-        ("valkeys://h", "rediss://h"),
-        ("rediss://h", "rediss://h"),
-        ("unix:///run/s.sock?db=3", "unix:///run/s.sock?db=3"),
+        ("redis://h:1/2", "redis://h:1/2", [("h", 1)], False, {"db": 2}),
+        ("valkey://h:1/2", "redis://h:1/2", [("h", 1)], False, {"db": 2}),
+        ("valkeys://h", "rediss://h", [("h", 6379)], True, {}),
+        ("rediss://[::1]:7", "rediss://[::1]:7", [("::1", 7)], True, {}),
+        ("unix:///run/s.sock?db=3", "unix:///run/s.sock", [("/run/s.sock", 0)], False, {"db": 3}),
     ],
 )
-def test_urls(given, used):
+def test_urls(given, shown, seeds, has_tls, options):
     """The valkey schemes are twins of the redis ones; the rest of a URL is redis-py's."""
-    assert Address(given).url() == used
+    address = Address(given)
+
+    assert (str(address), list(address.seeds), address.has_tls) == (shown, seeds, has_tls)
+    assert address.options == options
+    assert address.kind is Kind.SINGLE
+
+
+SEVERAL = [
+    ("sentinel://h1/main", Kind.SENTINEL, False, [("h1", 26379)], {}),
+    ("sentinel://h1:1,h2:2,h3/main/4", Kind.SENTINEL, False, [("h1", 1), ("h2", 2), ("h3", 26379)], {"db": 4}),
+    ("sentinels://[::1]:1,[2001:db8::2]/main/", Kind.SENTINEL, True, [("::1", 1), ("2001:db8::2", 26379)], {}),
+    ("valkeys+sentinel://h1/main", Kind.SENTINEL, True, [("h1", 26379)], {}),
+    ("redis+sentinel://h1/main", Kind.SENTINEL, False, [("h1", 26379)], {}),
+    ("cluster://h1:1,h2", Kind.CLUSTER, False, [("h1", 1), ("h2", 6379)], {}),
+    ("clusters://h1/", Kind.CLUSTER, True, [("h1", 6379)], {}),
+    ("cluster://[::1]:7?deadline=1", Kind.CLUSTER, False, [("::1", 7)], {"deadline": "1"}),
+    ("valkey+cluster://h1", Kind.CLUSTER, False, [("h1", 6379)], {}),
+    ("rediss+cluster://h1/0", Kind.CLUSTER, True, [("h1", 6379)], {}),
+]
+
+
+@pytest.mark.parametrize(("given", "kind", "has_tls", "seeds", "options"), SEVERAL)
+def test_several_hosts(given, kind, has_tls, seeds, options):
+    """Sentinels and nodes are named with commas between, each with its port or the usual one."""
+    address = Address(given)
+
+    assert (address.kind, address.has_tls, list(address.seeds)) == (kind, has_tls, seeds)
+    assert address.options == options
+    assert address.service == ("main" if kind is Kind.SENTINEL else "")
+
+
+def test_login_of_several_hosts():
+    """User and password stand once, before all hosts; Sentinel's own are options."""
+    settings = Settings.read(
+        Address("sentinel://ada:p%2Fw@h1,h2/main/3?sentinel_username=s&sentinel_password=sp&ssl_ca_certs=ca"), {}
+    )
+
+    assert {"username": "ada", "password": "p/w", "db": 3}.items() <= settings.connection.items()
+    assert {"username": "s", "password": "sp", "ssl_ca_certs": "ca"}.items() <= settings.sentinel.items()
+    assert "db" not in settings.sentinel
+    assert "p/w" not in repr(settings)
+
+
+def test_sentinel_gets_no_login_of_the_servers():
+    """Sentinel is not told the password of the servers."""
+    settings = Settings.read(Address("sentinel://ada:pw@h1/main"), {})
+
+    assert not {"username", "password"} & settings.sentinel.keys()
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        (
+            "sentinel://h1,h2",
+            (
+                "sentinel://: say which primary is meant, by the name that Sentinel has for it: "
+                "sentinel://host1:26379,host2:26379/name"
+            ),
+        ),
+        (
+            "sentinel://h1/main/first",
+            (
+                "sentinel://: after the primary's name there is place for the number of a database only: "
+                "sentinel://host1:26379,host2:26379/name/0"
+            ),
+        ),
+        (
+            "sentinels://h1,,h2/main",
+            "sentinels://: write the hosts with commas between: sentinels://host1:26379,host2:26379",
+        ),
+        ("cluster://", "cluster://: write the hosts with commas between: cluster://host1:6379,host2:6379"),
+        (
+            "clusters://::1/",
+            "clusters://: an IPv6 address is written in brackets: clusters://[2001:db8::1]:6379,[2001:db8::2]:6379",
+        ),
+        (
+            "cluster://h1/3",
+            "cluster://: a Cluster has no services and no databases by number: nothing follows the hosts but ?options",
+        ),
+        (
+            "unix://",
+            "unix://: write the path of the socket after three slashes: unix:///run/redis.sock",
+        ),
+    ],
+)
+def test_wrong_form(url, text):
+    """A URL that lacks something, or has too much, is refused with how to write it."""
+    with pytest.raises(ConfigurationError) as refused:
+        Address(url)
+
+    assert str(refused.value) == text
+
+
+@pytest.mark.parametrize("url", ["cluster://h1:port", "sentinel://h1:0/main", "cluster://h1:65536", "cluster://[::1/"])
+def test_wrong_port(url):
+    """A port that is none is refused."""
+    with pytest.raises(
+        ConfigurationError, match=r"^the (cluster|sentinel):// address cannot be read: see that its port"
+    ):
+        Address(url)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"deadline": 0}, "deadline must be longer than nothing: a timedelta, or a number of seconds"),
+        ({"deadline": "soon"}, "deadline must be longer than nothing: a timedelta, or a number of seconds"),
+        ({"socket_timeout": timedelta(0) - timedelta(1)}, "socket_timeout must be longer than nothing: "),
+        ({"max_connections": -1}, "max_connections must be a number of connections, at least 1"),
+        ({"timeout": 2}, "timeout cannot be set: the deadline covers waiting for a connection. Leave it out"),
+        ({"retry": None}, "retry cannot be set: what is sent again, and when, is decided within the deadline."),
+        ({"decode_responses": True}, "decode_responses cannot be set: replies are read as bytes. Leave it out"),
+        ({"sentinel_password": "x"}, "sentinel_password is for a sentinel:// address; leave it out"),
+    ],
+)
+def test_wrong_settings(options, text):
+    """A setting that cannot be is refused with the reason."""
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.read(Address("redis://h"), options)
+
+    assert str(refused.value).startswith(text)
+
+
+def test_deadline(monkeypatch):
+    """The deadline is 250 ms, or the environment's, or the argument's, or the URL's; an attempt may take half of it."""
+    monkeypatch.delenv("COATCHECK_DEADLINE", raising=False)
+    here = Address("redis://h")
+
+    assert (Settings.read(here, {}).deadline, Settings.read(here, {}).attempt) == (0.25, 0.125)
+    monkeypatch.setenv("COATCHECK_DEADLINE", "3")
+    assert Settings.read(here, {}).deadline == 3
+    assert Settings.read(here, {"deadline": timedelta(seconds=2), "socket_timeout": 0.5}).attempt == 0.5
+    assert Settings.read(Address("redis://h?deadline=0.1"), {"deadline": timedelta(seconds=2)}).deadline == 0.1
 
 
 def test_url_from_the_environment(monkeypatch):
     """COATCHECK_URL stands in for a URL that was not given, and only then."""
     monkeypatch.setenv("COATCHECK_URL", "redis://there")
 
-    assert Address().url() == "redis://there"
-    assert Address("redis://here").url() == "redis://here"
+    assert str(Address()) == "redis://there"
+    assert str(Address("redis://here")) == "redis://here"
 
 
 def test_prefix_from_the_environment(monkeypatch):
@@ -55,13 +191,13 @@ def test_embedded_is_the_default(tmp_path, monkeypatch):
     assert str(Address()).startswith("embedded:///")
 
 
-@pytest.mark.parametrize("url", ["memcached://h", "http://h", "rdis://h", "cluster://h", "sentinel://h/m"])
+@pytest.mark.parametrize("url", ["memcached://h", "http://h", "rdis://h", "clustre://h"])
 def test_unknown_kind_of_store(url):
     """A scheme that is none of ours is refused, with the list of those that are."""
     scheme = url.partition(":")[0]
     expected = (
-        f"{scheme}: no such kind of store{' yet' if scheme in {'cluster', 'sentinel'} else ''}; use one of "
-        "redis://, rediss://, unix://, valkey://, valkeys://, embedded://"
+        f"{scheme}: no such kind of store; use one of redis://, rediss://, valkey://, valkeys://, unix://, "
+        "sentinel://, sentinels://, cluster://, clusters://, embedded://"
     )
     with pytest.raises(ConfigurationError) as refused:
         Address(url)
@@ -97,6 +233,8 @@ def test_embedded_with_two_slashes():
         f"unix://user:{SECRET}@/run/s.sock",
         f"unix:///run/s.sock?password={SECRET}",
         f"redis://user:p@{SECRET}@h:1",
+        f"sentinel://user:{SECRET}@h1,h2:1/main?sentinel_password={SECRET}",
+        f"cluster://user:{SECRET}@h1,h2:1?client_name={SECRET}",
     ],
 )
 def test_password_is_not_shown(url):
@@ -118,6 +256,9 @@ def test_password_is_not_shown(url):
         f"redis://h:{SECRET}/0",
         f"redis://[{SECRET}/0",
         f"user:{SECRET}@redis://h",
+        f"cluster://:{SECRET}/slash@h:1",
+        f"sentinel://user:{SECRET}/slash@h:1/main",
+        f"sentinel://user:{SECRET}#hash@h:1/main",
     ],
 )
 def test_broken_url(url):

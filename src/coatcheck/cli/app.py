@@ -45,6 +45,7 @@ def acl(
     prefix: Prefix = None,
     reseal: Annotated[bool, typer.Option("--reseal", help="Allow `keys reseal`: SCAN shows all keys' names.")] = False,
     database: Annotated[bool, typer.Option("--database", help="Allow SELECT: the URL ends in a number.")] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Allow what a cluster:// address needs.")] = False,
     aclfile: Annotated[bool, typer.Option("--aclfile", help="Print a line for the server's ACL file.")] = False,
 ) -> None:
     """Print the least that the application's user of the store must be allowed: one prefix, no more commands than used.
@@ -54,7 +55,7 @@ def acl(
     """
     if not user.isprintable() or not user or set(user) & set(" \"'\\"):
         raise typer.BadParameter("a name without spaces, quotes and backslashes", param_hint="--user")
-    rules = access_rules(prefix_or_default(prefix), reseals=reseal, numbered=database)
+    rules = access_rules(prefix_or_default(prefix), reseals=reseal, numbered=database, clustered=cluster)
     show(" ".join((*(("user", user) if aclfile else ("ACL", "SETUSER", user, "reset")), "on", *rules)))
 
 

@@ -19,19 +19,22 @@ _IN_SCRIPTS: Final = (
 )
 _RESEALS: Final = ("scan",)
 _NUMBERED: Final = ("select",)
+_CLUSTERED: Final = ("cluster|slots", "asking")
 
 
-def access_rules(prefix: str, *, reseals: bool = False, numbered: bool = False) -> tuple[str, ...]:
+def access_rules(
+    prefix: str, *, reseals: bool = False, numbered: bool = False, clustered: bool = False
+) -> tuple[str, ...]:
     """Give the rules for ``ACL SETUSER`` of a user who needs nothing but the sessions of *prefix*.
 
     They begin from nothing, and leave the password to the caller. reseals: may also run `Operations.reseal`, which
     needs SCAN: that shows the names of all keys, other tenants' too. numbered: may also choose a database by number,
-    which a URL does that ends in one.
+    which a URL does that ends in one. clustered: may also ask a Cluster which node has which slots.
     Raises ConfigurationError for a prefix that is none.
     """
     keys = Keys(prefix)
-    names = _SENT + _LISTENS + _IN_SCRIPTS + (_RESEALS if reseals else ()) + (_NUMBERED if numbered else ())
-    commands = tuple(f"+{name}" for name in names)
+    asked_for = (_RESEALS if reseals else ()) + (_NUMBERED if numbered else ()) + (_CLUSTERED if clustered else ())
+    commands = tuple(f"+{name}" for name in _SENT + _LISTENS + _IN_SCRIPTS + asked_for)
     # The brace belongs to the pattern: "shop" is not to touch the keys of "shop:eu". A pattern that is subscribed to
     # has to be allowed letter by letter.
     return ("resetkeys", f"~{prefix}:{{*", "resetchannels", f"&{keys.all_events}", "-@all", *commands)

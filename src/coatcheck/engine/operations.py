@@ -15,6 +15,7 @@ from coatcheck.engine.clock import Clock
 from coatcheck.engine.issued import IssuerLinks
 from coatcheck.engine.recognition import Recognition
 from coatcheck.engine.resealing import Resealed
+from coatcheck.engine.server import Server
 from coatcheck.engine.signin import SignIn, check_subject, subject_of
 from coatcheck.engine.sources import Sources
 from coatcheck.engine.store import ALL_PARTITIONS, Store
@@ -247,6 +248,10 @@ class Operations:
         sessions are listed under is not moved: `revoke_all` and `list_for` need the former key until they have ended.
         """
         return await self._store.reseal(batch)
+
+    async def server(self) -> Server:
+        """Say what the server is. It is asked each time: after a failover it may be another."""
+        return await self._store.server()
 
     def remaining(self, session: Session) -> int:
         """Give how many whole seconds are left until the absolute deadline of a stored session."""

@@ -50,7 +50,7 @@ async def reseal(transport: Transport, keys: Keys, records: Records, batch: int)
         sealed = [sealed for name in names if (sealed := _Sealed.parse(name.decode())) is not None]
         if sealed:
             total += await _reseal(transport, records, sealed)
-        if cursor == 0:
+        if int(cursor) == 0:
             return total
 
 

@@ -16,6 +16,7 @@ from coatcheck.engine.companions import Along, Companions
 from coatcheck.engine.erasure import erase_traces
 from coatcheck.engine.keys import Keys
 from coatcheck.engine.resealing import Resealed, reseal
+from coatcheck.engine.server import Server
 from coatcheck.engine.transport import Argument, Command, Transport
 from coatcheck.model.activity import Activities, Activity
 from coatcheck.model.compartment import Compartments
@@ -432,6 +433,10 @@ class Store:
 
     def _marks(self, partition: int) -> tuple[str, str]:
         return self._keys.epoch(partition), self._keys.events(partition)
+
+    async def server(self) -> Server:
+        """Ask what the server is."""
+        return Server.read((await self.transport.call(("HELLO",)))[0])
 
     async def reseal(self, batch: int) -> Resealed:
         """Seal with the first key of the ring what another has sealed; some round trips for each *batch* of keys."""

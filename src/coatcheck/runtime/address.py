@@ -1,18 +1,22 @@
 """Where the store is, and with which keys: a URL, the environment, or the embedded server.
 
-    embedded://                 a private Valkey, shared by this user's processes (extra `embedded`)
-    embedded:///folder          the same in a folder of your choice
-    redis://host:6379/0         TCP;   rediss:// with verified TLS;   unix:///path for a socket
-    valkey://  valkeys://       the same as redis:// and rediss://
+    embedded://                     a private Valkey, shared by this user's processes (extra `embedded`)
+    embedded:///folder              the same in a folder of your choice
+    redis://host:6379/0             TCP;   rediss:// with verified TLS;   unix:///path for a socket
+    sentinel://h1:26379,h2/name/0   the primary that Sentinel knows by *name*;   sentinels:// with TLS
+    cluster://h1:6379,h2            the Cluster that these nodes belong to;   clusters:// with TLS
 
-What follows `?` in a URL, and further keyword arguments, are redis-py's options.
+Twins: valkey:// and valkeys:// for redis:// and rediss://; redis+sentinel://, rediss+cluster:// and the like for the
+others. A user and password before an @ are the servers'; Sentinel's own are the options `sentinel_username` and
+`sentinel_password`. What else follows `?`, and further keyword arguments: see `coatcheck.runtime.settings`.
 """
 
 import os
 from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
-from typing import Final
-from urllib.parse import unquote, urlsplit
+from typing import Any, Final, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis.connection import parse_url
 
@@ -24,50 +28,132 @@ from coatcheck.runtime.key_files import read_key_file
 Keys = Keyring | Path | str | Iterable[str] | None
 """A path is that of a key file (`coatcheck.runtime.key_files`)."""
 
+
+class Kind(Enum):
+    """How the servers of an address belong together."""
+
+    SINGLE = "single"
+    SENTINEL = "sentinel"
+    CLUSTER = "cluster"
+
+
+class Node(NamedTuple):
+    """A server: host and port, or the path of a unix socket and 0."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Show it as a URL does."""
+        if not self.port:
+            return self.host
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 _ARGUMENT: Final = "argument"
-_TWINS: Final = {"valkey": "redis", "valkeys": "rediss"}
-_SCHEMES: Final = ("redis", "rediss", "unix", *_TWINS, "embedded")
-_KINDS: Final = ", ".join(f"{name}://" for name in _SCHEMES)
+_PLAIN: Final = {"redis": False, "rediss": True, "valkey": False, "valkeys": True}
+_SEVERAL: Final = {
+    f"{name}{twin}": (kind, tls)
+    for kind, name in ((Kind.SENTINEL, "sentinel"), (Kind.CLUSTER, "cluster"))
+    for twin, tls in (("", False), ("s", True))
+} | {f"{plain}+{kind.value}": (kind, tls) for plain, tls in _PLAIN.items() for kind in (Kind.SENTINEL, Kind.CLUSTER)}
+_SHOWN: Final = (*_PLAIN, "unix", "sentinel", "sentinels", "cluster", "clusters", "embedded")
+_KINDS: Final = ", ".join(f"{name}://" for name in _SHOWN)
+_PORTS: Final = {Kind.SINGLE: 6379, Kind.SENTINEL: 26379, Kind.CLUSTER: 6379}
+_HIGHEST_PORT: Final = 65_535
 
 
 class Address:
-    """Where the store is."""
+    """Where the store is.
 
-    __slots__ = ("_embedded", "_url")
+    kind: how its servers belong together. has_tls: whether they are spoken to over TLS. seeds: the servers, sentinels
+    or nodes that the URL names (none: it is the embedded server). service: the name by which Sentinel knows the
+    primary. options: what else the URL says, as redis-py's and our options.
+    """
+
+    __slots__ = ("_embedded", "_shown", "has_tls", "kind", "options", "seeds", "service")
 
     def __init__(self, url: str | None = None) -> None:
         """Read *url*, or COATCHECK_URL, or else mean the embedded store. Raises ConfigurationError."""
         url = url or os.environ.get("COATCHECK_URL") or "embedded://"
-        scheme, separator, rest = url.partition("://")
+        scheme, separator, _ = url.partition("://")
         if not separator:
             raise ConfigurationError("the address has no scheme: write redis://host:port, or another of " + _KINDS)
-        if scheme not in _SCHEMES:
-            named = scheme if scheme.isalpha() else "the address"
-            later = " yet" if scheme.startswith(("sentinel", "cluster", "redis+", "valkey+")) else ""
-            raise ConfigurationError(f"{named}: no such kind of store{later}; use one of {_KINDS}")
         self._embedded: Embedded | None = None
+        self.kind, self.has_tls, self.service = Kind.SINGLE, _PLAIN.get(scheme, False), ""
+        self.options: dict[str, Any] = {}
+        self.seeds: tuple[Node, ...] = ()
         if scheme == "embedded":
             host, path = urlsplit(url).netloc, unquote(urlsplit(url).path)
             if host:
                 raise ConfigurationError(f"embedded://{host}: write three slashes before a folder: embedded:///{host}")
             self._embedded = Embedded(Path(path) if path else None)
-        self._url = f"{_TWINS.get(scheme, scheme)}://{rest}"
-        if self._embedded is None and not _is_readable(self._url):
+            self._shown = f"embedded://{self._embedded.folder}"
+        elif scheme in _SEVERAL:
+            self.kind, self.has_tls = _SEVERAL[scheme]
+            self._read_several(scheme, _split(scheme, url))
+        elif scheme in _PLAIN or scheme == "unix":
+            self._read_one(scheme, url)
+        else:
+            named = scheme if scheme.isalpha() else "the address"
+            raise ConfigurationError(f"{named}: no such kind of store; use one of {_KINDS}")
+
+    def _read_one(self, scheme: str, url: str) -> None:
+        twin = "unix" if scheme == "unix" else "rediss" if self.has_tls else "redis"
+        self.options = _options(scheme, twin + url[len(scheme) :])
+        self.options.pop("connection_class", None)
+        path = self.options.pop("path", None)
+        host, port = self.options.pop("host", "localhost"), self.options.pop("port", _PORTS[self.kind])
+        if scheme == "unix" and path is None:
             raise ConfigurationError(
-                f"the {scheme}:// address cannot be read: see that its port and options are right, and that special "
-                "characters of its password are percent-encoded (%2F for /, %3F for ?, %23 for #)"
+                "unix://: write the path of the socket after three slashes: unix:///run/redis.sock"
             )
+        self.seeds = (Node(path, 0),) if path else (Node(host, port),)
+        parts = urlsplit(url)
+        self._shown = f"{twin}://{parts.netloc.rpartition('@')[2]}{parts.path.rpartition('@')[2]}"
 
-    def url(self) -> str:
-        """Give the URL to connect to, once the embedded server, if it is that, runs."""
-        return self._url if self._embedded is None else f"unix://{self._embedded.socket()}"
+    def _read_several(self, scheme: str, parts: SplitResult) -> None:
+        """Read a URL that names several hosts: what surrounds these is read as for one."""
+        login, at, hosts = parts.netloc.rpartition("@")
+        self.seeds = tuple(_node(scheme, host, _PORTS[self.kind]) for host in hosts.split(","))
+        service, slash, database = parts.path.removeprefix("/").partition("/")
+        if self.kind is Kind.CLUSTER:
+            if parts.path.strip("/0"):
+                raise ConfigurationError(
+                    f"{scheme}://: a Cluster has no services and no databases by number: nothing follows the hosts "
+                    "but ?options"
+                )
+        elif not service:
+            raise ConfigurationError(
+                f"{scheme}://: say which primary is meant, by the name that Sentinel has for it: "
+                f"{scheme}://host1:26379,host2:26379/name"
+            )
+        elif database and not database.isdecimal():
+            raise ConfigurationError(
+                f"{scheme}://: after the primary's name there is place for the number of a database only: "
+                f"{scheme}://host1:26379,host2:26379/name/0"
+            )
+        self.service = unquote(service) if self.kind is Kind.SENTINEL else ""
+        self.options = _options(scheme, f"redis://{login}{at}host/{database}?{parts.query}")
+        for name in ("host", "port", "path"):
+            self.options.pop(name, None)
+        shown = f"/{service}{slash}{database}" if self.service else ""
+        self._shown = f"{scheme}://{','.join(str(node) for node in self.seeds)}{shown}"
 
-    def revive(self) -> str | None:
-        """Start the embedded server again and give its URL; None where the server is not ours to start."""
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is the embedded server, which is ours to start."""
+        return self._embedded is not None
+
+    def join(self) -> Node:
+        """Start or join the embedded server; give where it listens. Blocks; costs nothing once joined."""
         if self._embedded is None:
-            return None
-        self._embedded.revive()
-        return self.url()
+            raise RuntimeError("only the embedded server can be joined")
+        return Node(self._embedded.socket(), 0)
+
+    def revive(self) -> Node | None:
+        """Start the embedded server again and say where it listens; None where the server is not ours to start."""
+        return None if self._embedded is None else Node(self._embedded.revive(), 0)
 
     def leave(self) -> None:
         """Stop using the embedded server; the last to leave stops it."""
@@ -101,18 +187,49 @@ class Address:
 
     def __str__(self) -> str:
         """Show the address without user, password and options."""
-        if self._embedded is not None:
-            return f"embedded://{self._embedded.folder}"
-        parts = urlsplit(self._url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rpartition('@')[2]}"
+        return self._shown
 
 
-def _is_readable(url: str) -> bool:
+def _split(scheme: str, url: str) -> SplitResult:
     try:
-        parse_url(url)
+        return urlsplit(url)
     except ValueError:
-        return False
-    return True
+        raise _unreadable(scheme) from None
+
+
+def _options(scheme: str, url: str) -> dict[str, Any]:
+    """Read *url* as redis-py does, of which *scheme* is what the user wrote."""
+    try:
+        return dict(parse_url(url))
+    except ValueError:
+        raise _unreadable(scheme) from None
+
+
+def _unreadable(scheme: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the {scheme}:// address cannot be read: see that its port and options are right, and that special "
+        "characters of its password are percent-encoded (%2F for /, %3F for ?, %23 for #)"
+    )
+
+
+def _node(scheme: str, text: str, port: int) -> Node:
+    """Read one of several hosts. What is wrong is not repeated: it may be part of a password."""
+    host, colon, number = text.rpartition(":")
+    if text.endswith("]") or not colon:
+        host, number = text, str(port)
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigurationError(
+            f"{scheme}://: an IPv6 address is written in brackets: {scheme}://[2001:db8::1]:{port},[2001:db8::2]:{port}"
+        )
+    if not host:
+        raise ConfigurationError(
+            f"{scheme}://: write the hosts with commas between: {scheme}://host1:{port},host2:{port}"
+        )
+    if not number.isdecimal() or not 0 < int(number) <= _HIGHEST_PORT:
+        raise _unreadable(scheme)
+    return Node(unquote(host), int(number))
 
 
 def environment_keyring() -> tuple[Keyring, str] | None:

@@ -12,8 +12,8 @@ from coatcheck.model.events import EventType
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.runtime import listener
 from coatcheck.runtime.address import Address, Keys, prefix_or_default
+from coatcheck.runtime.asynchronous import AsyncTransport
 from coatcheck.runtime.channel import AsyncChannel
-from coatcheck.runtime.transport import AsyncTransport
 
 
 class AsyncSessions(Operations):
@@ -39,14 +39,15 @@ class AsyncSessions(Operations):
 
         keys: also a `Path`, of a file with one key a line (COATCHECK_KEYS_FILE); it is read now, and not again.
         prefix: what key names begin with (COATCHECK_PREFIX; "cc"). clock: for tests, which move it.
-        options: redis-py's. Raises ConfigurationError.
+        options: deadline (a timedelta), max_connections and redis-py's (`coatcheck.runtime.settings`).
+        Raises ConfigurationError.
         """
         address = Address(url)
         transport = AsyncTransport(address, options)
         keyring = address.keyring(keys)
         prefix = prefix_or_default(prefix)
         super().__init__(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)
-        self.open_channel: Final = partial(AsyncChannel, address, options, prefix)
+        self.open_channel: Final = partial(AsyncChannel, transport, prefix)
         self._subscribers = listener.Subscribers(may_await=True)
         self._close_transport = transport.aclose
         self._leave = address.leave

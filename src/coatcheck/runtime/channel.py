@@ -24,22 +24,25 @@ from coatcheck.model.events import Event, EventType
 from coatcheck.model.partition import TAGS
 from coatcheck.model.session import instant
 from coatcheck.model.ticket import Handle
-from coatcheck.runtime.address import Address
-from coatcheck.runtime.transport import DEFAULTS, translated
+from coatcheck.runtime.carrier import Carrier
+from coatcheck.runtime.errors import translated
 
 log = logging.getLogger("coatcheck")
 
 _PARTITION_OF: Final = {tag: partition for partition, tag in enumerate(TAGS)}
-_OWN: Final[dict[str, Any]] = {"max_connections": 1, "protocol": 2, "decode_responses": False}
+_PATIENCE_SECONDS: Final = 2.0  # for connecting and subscribing: nobody waits for an event as for a page
 
 
 class Channel(ABC):
-    """A way to hear the events of one prefix. What it raises is a SessionError."""
+    """A way to hear the events of one prefix. What it raises is a SessionError.
 
-    def __init__(self, address: Address, options: dict[str, Any], prefix: str) -> None:
-        """Hear the events of *prefix* at *address*, with redis-py's *options*. Nothing is sent yet."""
-        self._address = address
-        self._options = {**DEFAULTS, **options, **_OWN}
+    A Cluster tells every event on each of its nodes: one connection is enough there too.
+    """
+
+    def __init__(self, carrier: Carrier, prefix: str) -> None:
+        """Hear the events of *prefix* where *carrier* leads to. Nothing is sent yet."""
+        self._carrier = carrier
+        self._address = carrier.address
         self._pattern = Keys(prefix).all_events
         self._has_asked = False
 
@@ -47,7 +50,7 @@ class Channel(ABC):
         """Subscribe, over a new connection; return once the server has said that it tells from now on."""
         try:
             await self._connect()
-            if await self._next(self._options["socket_timeout"]) is None:
+            if await self._next(_PATIENCE_SECONDS) is None:
                 raise StoreUnavailable(f"{self._address} does not answer")
         except (RedisError, OSError) as error:
             raise translated(error, self._address) from error
@@ -73,6 +76,14 @@ class Channel(ABC):
         self._has_asked = False
         with suppress(RedisError, OSError):
             await self._disconnect()
+
+    async def _where(self) -> dict[str, Any]:
+        """Give redis-py's options for a client of a primary."""
+        node, options = await self._carrier.primary(), dict(self._carrier.settings.connection)
+        options |= {"socket_timeout": _PATIENCE_SECONDS, "socket_connect_timeout": _PATIENCE_SECONDS}
+        if not node.port:
+            return options | {"unix_socket_path": node.host}
+        return options | {"host": node.host, "port": node.port, "ssl": self._address.has_tls}
 
     @abstractmethod
     async def pause(self, seconds: float) -> None:
@@ -110,9 +121,7 @@ class AsyncChannel(Channel):
         await asyncio.to_thread(self._address.revive)
 
     async def _connect(self) -> None:
-        url = await asyncio.to_thread(self._address.url)
-        options = {**self._options, "retry": AsyncRetry(NoBackoff(), 0)}
-        self._client = redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
+        self._client = redis.asyncio.Redis(**await self._where(), retry=AsyncRetry(NoBackoff(), 0))
         self._hub = self._client.pubsub()
         await self._hub.psubscribe(self._pattern)
 
@@ -145,8 +154,7 @@ class BlockingChannel(Channel):
         self._address.revive()
 
     async def _connect(self) -> None:
-        options = {**self._options, "retry": Retry(NoBackoff(), 0)}
-        self._client = redis.Redis.from_pool(redis.BlockingConnectionPool.from_url(self._address.url(), **options))
+        self._client = redis.Redis(**await self._where(), retry=Retry(NoBackoff(), 0))
         self._hub = self._client.pubsub()
         self._hub.psubscribe(self._pattern)
 

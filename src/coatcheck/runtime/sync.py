@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.operations import ANYONE, Anyone, Operations
 from coatcheck.engine.resealing import Resealed
+from coatcheck.engine.server import Server
 from coatcheck.model.activity import Activity
 from coatcheck.model.events import Event, EventType
 from coatcheck.model.issued import IssuerSession
@@ -19,8 +20,8 @@ from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
 from coatcheck.runtime import listener
 from coatcheck.runtime.address import Address, Keys, prefix_or_default
+from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.channel import BlockingChannel
-from coatcheck.runtime.transport import BlockingTransport
 
 T = TypeVar("T")
 
@@ -61,14 +62,15 @@ class Sessions:
 
         keys: also a `Path`, of a file with one key a line (COATCHECK_KEYS_FILE); it is read now, and not again.
         prefix: what key names begin with (COATCHECK_PREFIX; "cc"). clock: for tests, which move it.
-        options: redis-py's. Raises ConfigurationError.
+        options: deadline (a timedelta), max_connections and redis-py's (`coatcheck.runtime.settings`).
+        Raises ConfigurationError.
         """
         address = Address(url)
         transport = BlockingTransport(address, options)
         keyring = address.keyring(keys)
         prefix = prefix_or_default(prefix)
         self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)
-        self._open_channel: Final = partial(BlockingChannel, address, options, prefix)
+        self._open_channel: Final = partial(BlockingChannel, transport, prefix)
         self._subscribers = listener.Subscribers(may_await=False)
         self._close_transport = transport.close
         self._leave = address.leave
@@ -124,6 +126,10 @@ class Sessions:
     def reseal(self, *, batch: int = 500) -> Resealed:
         """See `Operations.reseal`."""
         return run(self.core.reseal(batch=batch))
+
+    def server(self) -> Server:
+        """See `Operations.server`."""
+        return run(self.core.server())
 
     def remaining(self, session: Session) -> int:
         """See `Operations.remaining`."""

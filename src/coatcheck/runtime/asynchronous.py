@@ -1,0 +1,216 @@
+"""The transport for asyncio."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from os import getpid
+from time import monotonic
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as LostConnection
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as NoAnswer
+
+from coatcheck.runtime.address import Address, Kind, Node
+from coatcheck.runtime.batch import Batch
+from coatcheck.runtime.blocking import make_connection, refuse_replica
+from coatcheck.runtime.carrier import Carrier
+from coatcheck.runtime.errors import FOREIGN, Busy
+
+
+class AsyncTransport(Carrier):
+    """A transport for asyncio; each event loop of each process gets connections of its own."""
+
+    def __init__(self, address: Address, options: dict[str, Any]) -> None:
+        """See `Carrier`."""
+        super().__init__(address, options)
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, letting other tasks run."""
+        await asyncio.sleep(seconds)
+
+    async def exchange(self, batches: list[Batch], ends_at: float) -> None:
+        """See `Carrier.exchange`. Several servers work at the same time."""
+        line = self._lines.get(asyncio.get_running_loop())
+        if line is None or line.pid != getpid():
+            line = await self._new_line()
+        if len(batches) == 1:
+            await line.exchange(batches[0], ends_at)
+            return
+        async with asyncio.TaskGroup() as group:
+            for batch in batches:
+                group.create_task(line.exchange(batch, ends_at))
+
+    def drop(self, node: Node) -> None:
+        """See `Carrier.drop`. Of the running loop."""
+        if line := self._lines.get(asyncio.get_running_loop()):
+            line.drop(node)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop; the next call opens new ones."""
+        line = self._lines.pop(asyncio.get_running_loop(), None)
+        if line is not None:
+            await line.keeper.aclose()
+
+    async def _join(self) -> Node:
+        return await asyncio.to_thread(self.address.join)
+
+    async def _revive(self) -> Node | None:
+        return await asyncio.to_thread(self.address.revive)
+
+    async def _new_line(self) -> "_Line":
+        line = self._lines[asyncio.get_running_loop()] = _Line(self, self._lines)
+        await anext(line.keeper)
+        return line
+
+
+class _Line:
+    """The connections of one event loop in one process."""
+
+    def __init__(self, transport: AsyncTransport, lines: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Line]") -> None:
+        self.pid = getpid()
+        self.keeper = self._close_with_loop(lines)
+        self._settings, self._topology, self._address = transport.settings, transport.topology, transport.address
+        self._pools: dict[tuple[Node, bool], _Pool] = {}
+        self._generation = 0
+
+    async def exchange(self, batch: Batch, ends_at: float) -> None:
+        """Send *batch* and fill in what comes back."""
+        pool = self._pool(batch.node, is_sentinel=batch.is_sentinel)
+        connection, is_clean = None, False
+        try:
+            connection = await pool.take(ends_at)
+            async with asyncio.timeout(min(ends_at - monotonic(), self._settings.attempt)):
+                if not connection.is_connected:
+                    await connection.connect()
+                await connection.send_packed_command(connection.pack_commands(batch.commands), check_health=False)
+                for _ in batch.commands:
+                    try:
+                        batch.replies.append(await connection.read_response())
+                    except ResponseError as error:
+                        batch.replies.append(error)
+            is_clean = True
+        except TimeoutError:
+            batch.error = NoAnswer("no answer in time")
+        except (*FOREIGN, Busy) as error:
+            batch.error = error
+        finally:
+            if connection is not None:  # without awaiting: it must not stay out where this is cancelled again
+                pool.give_back(connection, is_clean=is_clean)
+
+    def drop(self, node: Node) -> None:
+        """Close the connections to *node* that are not in use."""
+        if pool := self._pools.get((node, False)):
+            pool.drop()
+
+    def _pool(self, node: Node, *, is_sentinel: bool) -> "_Pool":
+        if self._generation != self._topology.generation:
+            self._generation = self._topology.generation
+            for name in [name for name in self._pools if not name[1] and name[0] not in self._topology.nodes]:
+                self._pools.pop(name).close()
+        pool = self._pools.get((node, is_sentinel))
+        if pool is None:
+            settings, address = self._settings, self._address
+            kind: type[Any] = SSLConnection if address.has_tls else Connection
+            options: dict[str, Any] = {"host": node.host, "port": node.port}
+            if not node.port:
+                kind, options = UnixDomainSocketConnection, {"path": node.host}
+            options |= settings.sentinel if is_sentinel else settings.connection
+            options |= {"retry": Retry(NoBackoff(), 0), "socket_timeout": None, "socket_connect_timeout": None}
+            if address.kind is Kind.SENTINEL and not is_sentinel:
+                options["redis_connect_func"] = _greet_primary
+            pool = self._pools[node, is_sentinel] = _Pool(kind, options, settings.max_connections)
+        return pool
+
+    async def _close_with_loop(
+        self, lines: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Line]"
+    ) -> AsyncGenerator[None, None]:
+        """Close when the generator is closed: by hand, or by its loop, which closes generators when it ends.
+
+        It must be taken out of *lines* too: the connections may refer to the loop, which would never be freed.
+        """
+        try:
+            yield
+        finally:
+            loop = asyncio.get_running_loop()
+            if lines.get(loop) is self:
+                del lines[loop]
+            for pool in self._pools.values():
+                pool.close()
+            self._pools = {}
+            await asyncio.sleep(0)  # transports close in the loop's next turn
+
+
+class _Pool:
+    """The connections of one event loop to one server."""
+
+    def __init__(self, kind: type[Any], options: dict[str, Any], size: int) -> None:
+        self._kind = kind
+        self._options = options
+        self._size = size
+        self._room = asyncio.Semaphore(size)
+        self._free: list[Any] = []
+        self._is_closed = False
+
+    async def take(self, ends_at: float) -> Any:
+        """Give a connection, which may still have to connect. Raises Busy."""
+        if self._room.locked():
+            try:
+                async with asyncio.timeout(ends_at - monotonic()):
+                    await self._room.acquire()
+            except TimeoutError:
+                raise Busy(f"all {self._size} connections are in use (max_connections)") from None
+        else:
+            await self._room.acquire()
+        try:
+            while self._free:
+                connection = self._free.pop()
+                if not await _is_spoilt(connection):
+                    return connection
+                _close(connection)
+            return make_connection(self._kind, self._options)
+        except BaseException:
+            self._room.release()
+            raise
+
+    def give_back(self, connection: Any, *, is_clean: bool) -> None:
+        """Take a connection back; close it unless it *is_clean*, which it is not while a reply is outstanding."""
+        if is_clean and not self._is_closed:
+            self._free.append(connection)
+        else:
+            _close(connection)
+        self._room.release()
+
+    def drop(self) -> None:
+        """Close what is not in use."""
+        while self._free:
+            _close(self._free.pop())
+
+    def close(self) -> None:
+        """Close what is not in use now, and the rest when it is given back."""
+        self._is_closed = True
+        self.drop()
+
+
+def _close(connection: Any) -> None:
+    connection._parser.on_disconnect()  # noqa: SLF001  redis-py closes without waiting only where no task runs
+    connection._close()  # noqa: SLF001  the same
+
+
+async def _is_spoilt(connection: Any) -> bool:
+    """Say whether a connection has been closed by the server, or has a reply that nobody has asked for."""
+    try:
+        return not connection.is_connected or await connection.can_read()
+    except LostConnection:
+        return True
+
+
+async def _greet_primary(connection: Any) -> None:
+    """Set up a new connection to the server that Sentinel has named. Raises NotPrimary."""
+    await connection.on_connect()
+    await connection.send_command("HELLO")
+    refuse_replica(await connection.read_response())

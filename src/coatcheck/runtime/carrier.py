@@ -1,0 +1,288 @@
+"""How a call of the engine is carried out: routed, sent, and sent again, within one deadline.
+
+The same for both facades.
+
+A `Carrier` is a transport whose subclasses know how to exchange bytes: `BlockingTransport`, `AsyncTransport`. What
+redis-py gives it are connections (TCP, unix, TLS, credentials, replies), not its clients for Sentinel and Cluster: see
+docs/decisions/0018. What is sent again, when and how often, and when nothing is sent at all: docs/decisions/0019.
+"""
+
+from abc import ABC, abstractmethod
+from time import monotonic
+from typing import Any, Final
+
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import (
+    ConnectionError as LostConnection,
+)
+from redis.exceptions import (
+    TimeoutError as NoAnswer,
+)
+
+from coatcheck.engine.transport import Command
+from coatcheck.model.errors import ConfigurationError, StoreUnavailable
+from coatcheck.runtime.address import Address, Node
+from coatcheck.runtime.batch import ALONG, Batch, Call
+from coatcheck.runtime.breaker import Breaker, Budget, backoff
+from coatcheck.runtime.errors import FOREIGN, Busy, code_of, is_refusal, is_untrusted, translated
+from coatcheck.runtime.settings import Settings
+from coatcheck.runtime.topology import Cluster, Single, topology_of
+
+_RETRIES: Final = 5
+_ROUNDS: Final = 8  # so often a call is sent on, or sent again with its script, before it has to pause
+_COMMANDS_A_DEADLINE: Final = 16
+_LOOK_AGAIN_SECONDS: Final = 0.05
+_NOT_NOW: Final = frozenset({"CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "TRYAGAIN"})
+
+
+class Carrier(ABC):
+    """Carries calls out; see `Transport`."""
+
+    def __init__(self, address: Address, options: dict[str, Any]) -> None:
+        """Reach *address* with *options* (`coatcheck.runtime.settings`). Nothing is sent yet.
+
+        Raises ConfigurationError.
+        """
+        self.address = address
+        self.settings = Settings.read(address, options)
+        self.topology = topology_of(address)
+        self._budget = Budget(monotonic())
+        self._breakers: dict[Node, Breaker] = {}
+        self._look_at = 0.0
+
+    async def call(self, *commands: Command) -> list[Any]:
+        """Carry *commands* out; see `Transport.call`."""
+        if not self.topology.is_known and isinstance(self.topology, Single):
+            self.topology.place(await self._join())
+        self._budget.count()
+        is_scan = commands[0][0] == "SCAN" if commands else False
+        call = Call(commands, self._deadline(len(commands)))
+        if is_scan and isinstance(self.topology, Cluster):
+            call.commands = tuple(self.topology.scan(command) for command in commands)
+            await self._carry_out(call, commands)
+            return [self.topology.scanned(*pair) for pair in zip(commands, call.replies, strict=True)]
+        await self._carry_out(call, commands)
+        return call.replies
+
+    @abstractmethod
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+
+    @abstractmethod
+    async def exchange(self, batches: list[Batch], ends_at: float) -> None:
+        """Send *batches* and fill in what comes back, until *ends_at* (monotonic, seconds)."""
+
+    @abstractmethod
+    def drop(self, node: Node) -> None:
+        """Close the connections to *node* that are not in use."""
+
+    @abstractmethod
+    async def _join(self) -> Node: ...
+
+    @abstractmethod
+    async def _revive(self) -> Node | None: ...
+
+    async def primary(self) -> Node:
+        """Give a primary, having looked again where it is. Raises as `call` does."""
+        if isinstance(self.topology, Single):
+            if not self.topology.is_known:
+                self.topology.place(await self._join())
+        else:
+            try:
+                await self.topology.refresh(self._ask, self._deadline(1))
+            except FOREIGN as error:
+                raise translated(error, self.address) from error
+        node = self.topology.sole
+        return self.topology.primaries[0] if isinstance(self.topology, Cluster) else node  # type: ignore[return-value]
+
+    def _deadline(self, commands: int) -> float:
+        return monotonic() + self.settings.deadline * max(1, commands / _COMMANDS_A_DEADLINE)
+
+    async def _carry_out(self, call: Call, wanted: tuple[Command, ...]) -> None:
+        has_revived, rounds = False, 0
+        while call.missing:
+            rounds += 1
+            if self.topology.is_stale:
+                await self._look(call)
+            batches = self._batches(call, wanted) if self.topology.is_known else []
+            if batches:
+                await self.exchange(batches, call.ends_at)
+            has_trouble = not batches or self._take(call, batches)
+            while call.split:
+                await self._read_singly(call, call.split.pop())
+            if has_trouble or (call.missing and rounds > _ROUNDS):
+                is_lost = isinstance(call.trouble, LostConnection)
+                if is_lost and self.address.is_embedded and not has_revived:
+                    has_revived = True
+                    await self._start_again(call)
+                    continue
+                await self._wait_for_retry(call)
+
+    async def _read_singly(self, call: Call, place: int) -> None:
+        """Read the keys of an MGET one by one: while their slot moves, each is on the one node or on the other."""
+        reads: tuple[Command, ...] = tuple(("GET", key) for key in call.commands[place][1:])
+        single = Call(reads, call.ends_at)
+        await self._carry_out(single, reads)
+        call.replies[place] = single.replies
+
+    async def _start_again(self, call: Call) -> None:
+        """Start the embedded server again: that may take longer than the deadline, which begins anew then."""
+        node = await self._revive()
+        if node is not None and isinstance(self.topology, Single):
+            self.drop(node)
+            self.topology.place(node)
+        call.ends_at = self._deadline(len(call.commands))
+
+    async def _look(self, call: Call) -> None:
+        """Look again where the servers are, unless another call has just begun to."""
+        now = monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_AGAIN_SECONDS
+        try:
+            await self.topology.refresh(self._ask, min(call.ends_at, now + self.settings.attempt))
+        except FOREIGN as error:
+            if is_refusal(error) or is_untrusted(error):
+                raise translated(error, self.address) from error
+            call.trouble = error
+
+    async def _ask(self, node: Node, command: Command, ends_at: float) -> Any:
+        batch = Batch(node, [command], [0], is_sentinel=command[0] == "SENTINEL")
+        await self.exchange([batch], ends_at)
+        if batch.error is not None:
+            raise batch.error
+        reply = batch.replies[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _batches(self, call: Call, wanted: tuple[Command, ...]) -> list[Batch]:
+        """Sort the commands that have no reply yet by server. Those without a key go along with the others."""
+        found: dict[Node, Batch] = {}
+        anywhere: list[int] = []
+        try:
+            for place in call.missing:
+                node = call.asked.get(place) or self.topology.sole or self.topology.route(wanted[place])
+                if node is None:
+                    anywhere.append(place)
+                    continue
+                batch = found.get(node)
+                if batch is None:
+                    batch = found[node] = Batch(node)
+                call.join(batch, place)
+        except LostConnection as error:  # nobody has the slot
+            call.trouble = error
+            return []
+        if anywhere:
+            if not found and isinstance(self.topology, Cluster):
+                node = self.topology.primaries[0]
+                found[node] = Batch(node)
+            batch = next(iter(found.values()))
+            for place in anywhere:
+                call.join(batch, place)
+        return self._admitted(call, found)
+
+    def _admitted(self, call: Call, found: dict[Node, Batch]) -> list[Batch]:
+        """Give the batches, if all their servers are to be tried. Raises StoreUnavailable if none is."""
+        if self._breakers:
+            for node in found:
+                breaker = self._breakers.get(node)
+                if breaker is not None and not breaker.admits(monotonic()):
+                    self.topology.doubt(node)
+                    raise StoreUnavailable(
+                        f"{self.address} cannot be reached: not tried: {node} gave no answer {breaker.failures} times "
+                        "in a row and is left alone for a moment"
+                    ) from call.trouble
+        return list(found.values())
+
+    def _take(self, call: Call, batches: list[Batch]) -> bool:
+        """Take what came back; say whether to wait before what is still missing is sent again."""
+        has_trouble, missing = False, []
+        call.asked = {}  # but where it is said again
+        for batch in batches:
+            if batch.error is not None:
+                self._suffer(call, batch.node, batch.error)
+                has_trouble = True
+            elif self._breakers:
+                self._breakers.pop(batch.node, None)
+            for place, reply in zip(batch.places, batch.replies, strict=False):
+                if not isinstance(reply, Exception):
+                    if place != ALONG:
+                        call.replies[place] = reply
+                    continue
+                if isinstance(reply, TryAgainError) and call.commands[place][0] == "MGET":
+                    call.split.append(place)
+                    continue
+                has_trouble |= self._judge(call, batch.node, place, reply)
+                missing.append(place)
+            missing += [place for place in batch.places[len(batch.replies) :] if place != ALONG]
+        call.missing = sorted(missing)
+        return has_trouble
+
+    def _suffer(self, call: Call, node: Node, error: Exception) -> None:
+        """Take note that *node* did not answer. Raises where trying again is in vain."""
+        if is_refusal(error) or is_untrusted(error) or isinstance(error, ConfigurationError | ResponseError):
+            raise error if isinstance(error, ConfigurationError) else translated(error, self.address) from error
+        call.trouble = error
+        if isinstance(error, Busy):
+            return
+        self.topology.doubt(node)
+        if isinstance(error, NoAnswer):
+            call.trouble = NoAnswer(f"{node} did not answer in time")
+            self._breakers.setdefault(node, Breaker()).fail(monotonic())
+        elif isinstance(error, LostConnection):
+            self.drop(node)
+
+    def _judge(self, call: Call, node: Node, place: int, error: Exception) -> bool:
+        """Decide about a server's error: raise, or have the command sent again; say whether after a pause."""
+        if place == ALONG:
+            raise translated(error, self.address) from error
+        if isinstance(error, NoScriptError):
+            call.unknown.add(place)
+            return False
+        if isinstance(error, AskError):
+            if not isinstance(self.topology, Cluster):
+                raise ConfigurationError(f"{self.address} is a node of a Cluster: write cluster:// instead") from error
+            target = Node(error.host or node.host, error.port)
+            if isinstance(error, MovedError):
+                self.topology.move(error.slot_id, target)
+            else:
+                call.asked[place] = target
+            return False
+        code = code_of(error)
+        if code not in _NOT_NOW and not isinstance(error, BusyLoadingError | ClusterDownError | ReadOnlyError):
+            raise translated(error, self.address) from error
+        call.trouble = error
+        if code == "READONLY":  # it may be another server's name by now
+            self.drop(node)
+        if not isinstance(error, TryAgainError):
+            self.topology.doubt(node)
+        return True
+
+    async def _wait_for_retry(self, call: Call) -> None:
+        """Wait a moment before the next attempt. Raises StoreUnavailable when there is to be none."""
+        now, trouble = monotonic(), call.trouble or LostConnection("it is still being looked for")
+        call.retries += 1
+        wait = backoff(call.retries)
+        if isinstance(trouble, Busy) or now + wait >= call.ends_at:
+            raise StoreUnavailable(
+                f"{self.address} cannot be reached: no answer within the deadline of "
+                f"{self.settings.deadline * 1000:g} ms: {trouble}"
+            ) from trouble
+        if not isinstance(trouble, TryAgainError):
+            if call.retries > _RETRIES and call.trouble is not None:
+                raise translated(trouble, self.address) from trouble
+            if call.trouble is not None and not self._budget.spend(now):
+                raise StoreUnavailable(
+                    f"{translated(trouble, self.address)} (not tried again: too many calls have failed of late)"
+                ) from trouble
+        await self.pause(wait)

@@ -1,0 +1,87 @@
+"""What redis-py's errors mean, in our words. They are translated here, once."""
+
+import re
+import ssl
+from typing import Final
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisError,
+)
+from redis.exceptions import (
+    ConnectionError as LostConnection,
+)
+from redis.exceptions import (
+    TimeoutError as NoAnswer,
+)
+
+from coatcheck.model.errors import ConfigurationError, SessionError, StoreUnavailable
+from coatcheck.runtime.address import Address
+
+FOREIGN: Final = (RedisError, OSError)
+"""What redis-py raises."""
+
+_DENIED_IN_SCRIPT: Final = ("ACL failure in script", "The user executing the script can't")  # Valkey; Redis 7.0
+_IN_SCRIPT: Final = re.compile(r"^(?:ERR )?Error running script.*?-([A-Z]+) ", re.DOTALL)  # before Redis 7
+_CODE: Final = re.compile(r"^([A-Z]+)\b")
+_ADVICE: Final = {
+    "OOM": "has no memory left for writes: raise its maxmemory, or end sessions",
+    "MISCONF": "refuses writes because it cannot write to its disk: see its log and the space left",
+    "NOREPLICAS": "refuses writes because too few replicas follow it (min-replicas-to-write): see that they run",
+    "READONLY": "is a replica that was to be the primary: a failover may be under way",
+    "CLUSTERDOWN": "is a cluster that does not serve all its slots: see that every shard has a primary",
+    "CROSSSLOT": "refuses keys of several slots in one command",
+}
+
+
+class NotPrimary(LostConnection):
+    """A server that should be the primary says that it is none."""
+
+
+class Busy(Exception):
+    """All connections were in use for as long as there was time to wait."""
+
+
+def code_of(error: BaseException) -> str:
+    """Give the first word of what the server replied ("OOM", "MOVED"...), also where a script met it; "" if none."""
+    if status := getattr(error, "status_code", None):
+        return str(status)
+    text = str(error)
+    found = _IN_SCRIPT.search(text) or _CODE.search(text)
+    return found[1] if found else ""
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Say whether the server refuses the credentials; asyncio's redis-py wraps that in a lost connection."""
+    return any(isinstance(reason, AuthenticationError | AuthorizationError) for reason in (error, error.__cause__))
+
+
+def is_untrusted(error: BaseException) -> bool:
+    """Say whether the server's certificate was refused."""
+    reason: BaseException | None = error
+    while reason is not None:
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return True
+        reason = reason.__cause__ or reason.__context__
+    return False
+
+
+def translated(error: BaseException, address: Address) -> SessionError:
+    """Say in our words what *error* of redis-py means."""
+    if is_refusal(error):
+        return ConfigurationError(f"{address} refuses the user or the password: {error}")
+    if isinstance(error, NoPermissionError) or str(error).startswith(_DENIED_IN_SCRIPT):
+        return ConfigurationError(f"{address} does not let this user do what sessions need: {error}")
+    if is_untrusted(error):
+        return StoreUnavailable(
+            f"{address} cannot be reached: its certificate is refused: {error} "
+            "See that ssl_ca_certs names the authority that has signed it, that it names the host, and its dates"
+        )
+    if isinstance(error, LostConnection | NoAnswer | OSError | Busy):
+        return StoreUnavailable(f"{address} cannot be reached: {error}")
+    if advice := _ADVICE.get("OOM" if isinstance(error, OutOfMemoryError) else code_of(error)):
+        return StoreUnavailable(f"{address} {advice} ({error})")
+    return StoreUnavailable(f"{address} refused a command: {error}")

@@ -1,0 +1,89 @@
+"""The options of a store, from its URL, from keyword arguments and from the environment.
+
+Ours:
+
+    deadline          how long an exchange with the store may take, all in all (250 ms; COATCHECK_DEADLINE). A
+                      timedelta; in a URL and in the environment, seconds
+    socket_timeout    how much of that one attempt may take, in seconds (half of the deadline)
+    max_connections   to one server, of one process or event loop (64)
+    sentinel_...      what Sentinel is to be told otherwise: sentinel_username, sentinel_password,
+                      sentinel_credential_provider, sentinel_ssl_...
+
+All others are redis-py's, of a connection: ssl_ca_certs, ssl_certfile, ssl_keyfile, credential_provider, client_name...
+"""
+
+import os
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from coatcheck.model.errors import ConfigurationError
+from coatcheck.runtime.address import Address, Kind
+
+_DEADLINE: Final = timedelta(milliseconds=250)
+_MAX_CONNECTIONS: Final = 64
+_SENTINEL: Final = "sentinel_"
+_LOGIN: Final = frozenset({"username", "password", "credential_provider"})
+_SET: Final[dict[str, Any]] = {"protocol": 2, "driver_info": None, "decode_responses": False}
+_TAKEN: Final = {
+    "timeout": "the deadline covers waiting for a connection",
+    "socket_connect_timeout": "the deadline covers connecting; socket_timeout says how much of it one attempt may take",
+    "retry": "what is sent again, and when, is decided within the deadline",
+    "retry_on_error": "what is sent again, and when, is decided within the deadline",
+    "retry_on_timeout": "what is sent again, and when, is decided within the deadline",
+    "health_check_interval": "a connection that has died is replaced within the deadline",
+    "redis_connect_func": "how a connection begins is coatcheck's",
+    "parser_class": "replies are read by coatcheck's",
+    "protocol": "replies are read as RESP2",
+    "decode_responses": "replies are read as bytes",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What was set.
+
+    deadline, attempt: seconds. connection: redis-py's options of a connection; sentinel: of one to a sentinel. They
+    hold secrets.
+    """
+
+    deadline: float
+    attempt: float
+    max_connections: int
+    connection: dict[str, Any] = field(repr=False)
+    sentinel: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def read(cls, address: Address, given: dict[str, Any]) -> "Settings":
+        """Take the options *given*; those in the URL of *address* win. Raises ConfigurationError."""
+        options = {**given, **address.options}
+        for name, reason in _TAKEN.items():
+            if name in options:
+                raise ConfigurationError(f"{name} cannot be set: {reason}. Leave it out")
+        deadline = _seconds("deadline", options.pop("deadline", os.environ.get("COATCHECK_DEADLINE") or _DEADLINE))
+        attempt = _seconds("socket_timeout", options.pop("socket_timeout", None) or deadline / 2)
+        max_connections = options.pop("max_connections", None) or _MAX_CONNECTIONS
+        if not isinstance(max_connections, int) or max_connections < 1:
+            raise ConfigurationError("max_connections must be a number of connections, at least 1")
+        own = {name.removeprefix(_SENTINEL): options.pop(name) for name in list(options) if name.startswith(_SENTINEL)}
+        if own and address.kind is not Kind.SENTINEL:
+            raise ConfigurationError(f"{_SENTINEL}{next(iter(own))} is for a sentinel:// address; leave it out")
+        connection = {**options, **_SET}
+        shared = {name: value for name, value in connection.items() if name not in _LOGIN and name != "db"}
+        return cls(
+            deadline=deadline,
+            attempt=min(attempt, deadline),
+            max_connections=max_connections,
+            connection=connection,
+            sentinel={**shared, **own},
+        )
+
+
+def _seconds(name: str, value: object) -> float:
+    try:
+        seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigurationError(f"{name} must be longer than nothing: a timedelta, or a number of seconds")
+    return seconds
