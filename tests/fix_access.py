@@ -23,6 +23,7 @@ class Guarded:
 
     def __init__(self, socket: str, client: redis.Redis) -> None:
         self.client = client
+        self.nodes = [client]
         self.socket = socket
 
     def user(self, *prefixes: str, **options: bool) -> str:

@@ -7,8 +7,8 @@ import pytest
 from coatcheck import IssuerSession, Keyring, SessionPolicy, SessionRevoked, StoreUnavailable
 from coatcheck.engine.operations import Operations
 from coatcheck.runtime.address import Address
+from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.sync import run
-from coatcheck.runtime.transport import BlockingTransport
 
 ISSUER = "https://id.example.org"
 ISSUED = IssuerSession(ISSUER, "ada@idp", "s-1", 1_767_225_600)

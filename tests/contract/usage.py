@@ -132,6 +132,7 @@ class Usage:
         self.clock.advance(9 * MINUTE)
         assert sessions.touch(loaded)
         assert sessions.remaining(loaded) > 0
+        assert sessions.server().version
         assert len(sessions.time_left([loaded, late])) == len(sessions.subject_digests(self.subject)) * 2
         former = loaded.identifier
         sessions.rotate(loaded)

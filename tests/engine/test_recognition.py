@@ -6,8 +6,8 @@ from coatcheck import ClientPolicy, CookiePolicy, Keyring, OnChange, SessionPoli
 from coatcheck.engine.exchange import Exchange
 from coatcheck.engine.operations import Operations
 from coatcheck.runtime.address import Address
+from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.sync import run
-from coatcheck.runtime.transport import BlockingTransport
 
 HOME, AWAY = ("Firefox/140.0", "192.0.2.7"), ("curl/8.1", "198.51.100.9")
 

@@ -25,10 +25,11 @@ async def _erase_entries(transport: Transport, keys: Keys, place: Place) -> set[
     name, handles, cursor = keys.expiry(place.partition), set(), 0
     while True:
         ((cursor, found),) = await transport.call(("ZSCAN", name, cursor, "MATCH", f"*{place.digest}", "COUNT", _STEP))
-        if found:
-            await transport.call(("ZREM", name, *(entry for entry, _ in found)))
-            handles |= {entry[:_HANDLE] for entry, _ in found}
-        if cursor == 0:
+        entries = found[::2]  # the scores are between them
+        if entries:
+            await transport.call(("ZREM", name, *entries))
+            handles |= {entry[:_HANDLE] for entry in entries}
+        if int(cursor) == 0:
             return handles
 
 
@@ -39,7 +40,8 @@ async def _erase_events(transport: Transport, keys: Keys, place: Place, handles:
     """
     name, digest, start = keys.events(place.partition), place.digest.encode(), b"-"
     while True:
-        (told,) = await transport.call(("XRANGE", name, start, "+", "COUNT", _STEP))
+        (found,) = await transport.call(("XRANGE", name, start, "+", "COUNT", _STEP))
+        told = [(event, dict(zip(flat[::2], flat[1::2], strict=True))) for event, flat in found]
         handles |= {fields[b"h"] for _, fields in told if fields[b"s"] == digest and fields[b"h"]}
         doomed = [event for event, fields in told if fields[b"s"] == digest or fields[b"h"] in handles]
         if doomed:

@@ -14,7 +14,9 @@ class Transport(Protocol):
     """A way to a server."""
 
     async def call(self, *commands: Command) -> list[Any]:
-        """Carry *commands* out in order in one round trip; return their replies (bytes, int, list, None).
+        """Carry *commands* out, in order where their keys share a slot, in one round trip; return their replies.
+
+        Replies are as the server gives them in RESP2: bytes, int, list, None.
 
         Raises StoreUnavailable when a reply is missing: the command may or may not have been carried out,
         and every command of the engine may be sent again. Raises ConfigurationError when the server
