@@ -1,17 +1,19 @@
 """Sessions used in every way and refused in every way, with canaries in all that is secret."""
 
 import secrets
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 import coatcheck
-from coatcheck import AtLimit, CookiePolicy, SessionPolicy
+from coatcheck import AtLimit, ClientPolicy, CookiePolicy, SessionPolicy, SourcePolicy
 from coatcheck.engine.exchange import Exchange
 from coatcheck.model.keyring import Keyring
-from coatcheck.model.ticket import Ticket
+from coatcheck.model.ticket import Handle, Ticket
 from coatcheck.runtime.sync import run
-from tests.fix_store import MovableClock, Stepped
+from tests.fix_store import MovableClock, Server, Stepped
 
 MINUTE = timedelta(minutes=1)
 POLICY = SessionPolicy(
@@ -43,7 +45,7 @@ class Usage:
     def __init__(self, open_sessions, server, canaries):
         self.canaries = canaries
         self.server = server
-        self.clock = MovableClock(server)
+        self.clock = MovableClock(Server(server.socket, server.client))
         self.used = set()
         self.kept = []
         self.errors = []
@@ -145,11 +147,30 @@ class Usage:
         sessions.revoke(self.sign_in().handle, subject=self.subject, by="support", why="lost phone")
         self.kept += sessions.read_events("audit", "one")
         sessions.acknowledge_events("audit", [self.kept[-1]])
+        self.end_others_and_by_the_issuer()
         sessions.revoke_all(self.subject)
         self.clock.advance(60 * MINUTE)
         sessions.sweep()
         self.sign_in()
+        sessions.erase(self.subject)
+        self.kept.append(sessions.server())
+        self.sign_in()
         sessions.revoke_everyone(by="ops")
+
+    def end_others_and_by_the_issuer(self):
+        """End sessions by another one of the subject, and by what an issuer says."""
+        sessions, session = self.sessions, self.sign_in()
+        self.sign_in()
+        assert sessions.revoke_others(session)
+        self.keep(session)
+        subject, session_id = self.text("issuer's subject"), self.text("issuer's session")
+        issued = coatcheck.IssuerSession("https://id.example", subject, session_id, 1)
+        linked = self.create()
+        linked.issuer_session = issued
+        sessions.bind(linked, self.subject)
+        self.keep(linked)
+        self.kept.append(issued)
+        assert sessions.revoke_issued(issued)
 
     def fail(self):
         """Meet every error."""
@@ -207,14 +228,16 @@ class Usage:
         self.sessions.reseal()
 
     def exchange(self):
-        """Serve requests whose cookies are good, bad, and double; whose tokens are wrong."""
-        inner = self.sessions._sessions
+        """Serve requests from changing clients, whose cookies are good, bad, and double; whose tokens are wrong."""
+        looking = self.make(policy=replace(POLICY, client=ClientPolicy(), sources=SourcePolicy(creations=9, unknown=1)))
+        inner, session = looking._sessions, self.sign_in()
         is_sync = not isinstance(inner, Stepped)
         core, step = (inner.core, run) if is_sync else (inner._sessions, inner._loop.run_until_complete)
-        exchange, session = Exchange(core, CookiePolicy()), self.sign_in()
-        good = f"__Host-session={session.identifier}"
+        exchange, good = Exchange(core, CookiePolicy()), f"__Host-session={session.identifier}"
+        assert looking.recognise(session, user_agent=self.text("user agent"), address=self.address())
         for cookies in (good, good[:-1], f"{good}; __Host-session={self.text()}"):
-            visit = exchange.begin(cookies, https=True, host="shop.example")
+            origin = {"address": self.address(), "user_agent": f"Mozilla/5.0 {self.text('user agent')}"}
+            visit = exchange.begin(cookies, https=True, host="shop.example", **origin)
             loaded = step(exchange.load(visit))
             loaded["visited"] = self.text()
             loaded.rotate()
@@ -227,6 +250,18 @@ class Usage:
             self.keep(loaded)
             loaded["user_id"] = self.text("subject")
             step(exchange.finish_late(visit))
+        source = self.address()
+        for _ in range(2):
+            unknown = f"__Host-session={Ticket.new(Handle.new()).identifier}"
+            limited = exchange.begin(unknown, https=True, host="shop.example", address=source)
+            with suppress(coatcheck.SourceLimited):
+                step(exchange.load(limited))
+        self.refused(coatcheck.SourceLimited, lambda: step(exchange.load(limited)))
+
+    def address(self):
+        """Plant the part of a client's address that nobody is to see: of its network, a log may tell."""
+        interface = ":".join(f"{0x1000 + secrets.randbelow(0xE000):x}" for _ in range(4))
+        return f"2001:db8:1:2:{self.canaries.plant('address', interface)}"
 
     def lose_the_store(self):
         """Meet a store that is not there, that refuses the password, and one that refuses a command."""
