@@ -89,6 +89,21 @@ def test_write_over_a_newer_record(sessions, server, newer, knows, operation):
     assert do("show", session.identifier) == changed
 
 
+@pytest.mark.requirement("R28", "R37")
+@pytest.mark.parametrize("knows", ["format", "flag"])
+def test_authenticating_again_over_a_newer_record(sessions, newer, knows):
+    """Who authenticates again on a session that the newer version wrote meanwhile stays signed in, once."""
+    session = sessions.create({"a": 1})
+    sessions.bind(session, "ada")
+    mine = sessions.load(session.identifier)
+    newer(knows)("change", session.identifier)
+
+    sessions.bind(mine, "ada", assurance=2)
+
+    assert sessions.load(mine.identifier).assurance == 2
+    assert [info.handle for info in sessions.list_for("ada")] == [mine.handle]
+
+
 @pytest.mark.requirement("R37")
 def test_unknown_entries_survive(sessions, newer):
     """What a newer version keeps in the sealed part, beside the attributes, goes along with saves and rotations."""

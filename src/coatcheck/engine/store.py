@@ -21,6 +21,7 @@ from coatcheck.engine.transport import Argument, Command, Transport
 from coatcheck.model.activity import Activities, Activity
 from coatcheck.model.compartment import Compartments
 from coatcheck.model.device import class_of
+from coatcheck.model.errors import RecordCorrupted
 from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Key, Keyring, Place
@@ -335,7 +336,11 @@ class Store:
         if reply[0] == _OUTLIVED:
             return Outlived(int(reply[1]))
         _, live, of_device, former, *ended = reply
-        replaced = self._records.open(replacing, former) if replacing and former else None
+        try:
+            replaced = self._records.open(replacing, former) if replacing and former else None
+        except RecordCorrupted:  # a newer version wrote it meanwhile; the sign-in stands, and its owner must learn so
+            log.exception("session_record_corrupted", extra={"handle": str(replacing)})
+            replaced = None
         return Bound(Live(live, of_device), replaced, tuple(name.decode() for name in ended))
 
     async def trim(self, place: Place, limit: Limit, allowed: Live) -> tuple[Live, tuple[str, ...]]:
