@@ -49,7 +49,7 @@ matrix: env ## Run the contract suite on every server release and topology (SERV
 	tools/debian
 	@for server in $(SERVERS); do \
 	  echo "== $$server"; \
-	  COATCHECK_TEST_SERVER=$$server $(PYTHON_BIN) -m pytest tests/contract $(ARGS) || exit 1; \
+	  COATCHECK_TEST_SERVER=$$server $(PYTHON_BIN) -m pytest tests/contract tests/attack/test_crash_points.py $(ARGS) || exit 1; \
 	done
 
 .PHONY: django6
@@ -74,6 +74,15 @@ build: env ## Build the wheel and the source distribution into dist/
 	rm -rf dist
 	$(PYTHON_BIN) -m hatchling build
 
+.PHONY: fuzz
+fuzz: ## Fuzz what reads hostile bytes (ARGS="--runs 100000 ticket": executions of each target, targets)
+	@if python=$$(tools/find-python 3.12); then \
+	  PYTHON="$$python" tools/setup .venv-fuzz requirements/fuzz.txt \
+	  && .venv-fuzz/bin/python -m fuzz $(ARGS); \
+	else \
+	  echo "Nothing was fuzzed: atheris needs Python 3.12 or newer, and none was found here." >&2; exit 1; \
+	fi
+
 .PHONY: field
 field: env ## Measure other session libraries in the same trials (ARGS="Flask" for some of them)
 	@for lock in bench/field/locks/*.txt; do \
@@ -97,5 +106,5 @@ env: ## Set up .venv, where anything changed
 
 .PHONY: clean
 clean: ## Remove the environments, caches and builds
-	rm -rf .venv .venv-* .venv.lock dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find src tests demo -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -rf .venv .venv-* .venv.lock dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .fuzz
+	find src tests demo fuzz -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

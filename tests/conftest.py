@@ -9,6 +9,7 @@ os.environ.setdefault("COATCHECK_DEADLINE", "5")  # a machine that runs tests is
 pytest_plugins = [
     "tests.fix_access",
     "tests.fix_issuer",
+    "tests.fix_line",
     "tests.fix_store",
     "tests.frameworks.fix_aiohttp",
     "tests.fix_topology",

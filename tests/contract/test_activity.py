@@ -155,17 +155,6 @@ def test_sealed(sessions, server):
     assert not any(b"secret" in content or b"canary" in content for content in server.contents().values())
 
 
-@pytest.mark.requirement("R35")
-def test_moved_entry_is_left_out(sessions, server):
-    """An entry that was copied into another session's activity does not open, and hides no other."""
-    one, two = viewed(sessions, "one"), viewed(sessions, "two")
-    (source,), (target,) = server.keys(f":a:{one.handle.name}"), server.keys(f":a:{two.handle.name}")
-    ((_, fields),) = server.client.xrange(source)
-    server.client.xadd(target, fields)
-
-    assert shown(sessions.activity(two)) == ["two"]
-
-
 def test_sign_in_begins_anew(sessions):
     """The anonymous activity ends with the sign-in; what that request has recorded begins the new one."""
     session = viewed(sessions, "browse")

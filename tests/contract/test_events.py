@@ -215,3 +215,24 @@ def test_nothing_to_acknowledge(sessions, server):
         assert sessions.acknowledge_events("test", []) == 0
 
     assert commands == []
+
+
+@pytest.mark.requirement("R37")
+@pytest.mark.parametrize(
+    "entry",
+    [{"t": "later"}, {"at": "soon"}, {"at": "9" * 30}, {"h": "nobody"}, {"by": b"\xff"}, {"x": "y"}],
+    ids=["type", "time", "far future", "handle", "text", "further field"],
+)
+def test_event_of_another_version(sessions, server, logged, entry):
+    """An event that is not understood is left out, and logged; it hides no other, and stays taken for a newer one."""
+    session = sessions.create({"a": 1})
+    (stream,) = server.keys("}:e")
+    told = {"t": "rotated", "h": session.handle.name, "s": "", "at": "1", "by": "", "why": "", **entry}
+    server.client.xadd(stream, told)
+    sessions.rotate(session)
+
+    found = [event.type.value for event in sessions.read_events("audit", "one")]
+
+    assert found == ["created", *["rotated"] * (1 + ("x" in entry))]
+    assert len(logged("session_event_not_understood")) == ("x" not in entry)
+    assert server.client.xpending(stream, "audit")["pending"] == 3

@@ -174,10 +174,10 @@ class App:
             browser.cookie = cookie
         return list(found.values())
 
-    def sessions(self) -> coatcheck.Sessions:
+    def sessions(self, **options: object) -> coatcheck.Sessions:
         """Make sessions over the same store, as another service would."""
         policy = coatcheck.SessionPolicy(max_bytes=2 * 1024 * 1024)  # one scenario stores 1 MB
-        return coatcheck.Sessions(self.store.url, keys=self.key, policy=policy)
+        return coatcheck.Sessions(self.store.url, keys=self.key, policy=policy, **options)
 
     def close_browsers(self) -> None:
         """Close what the test has opened."""

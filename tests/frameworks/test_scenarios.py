@@ -5,48 +5,21 @@
 
 import re
 import secrets
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
-from coatcheck.model.ticket import Handle, Ticket
 from tests.frameworks.apps.common import METHODS, TYPES, shown
 from tests.frameworks.fix_apps import FRAMEWORKS
+from tests.frameworks.visits import at_once, sent, wait_for
 
 CROWD = 64
-ROUNDS = 200
-ROUNDS_AT_ONCE = 6  # below the threads of one worker, all of which may have to wait for a logout
-
-
-def at_once(function, items, *, threads=CROWD):
-    """Call *function* with each of *items*, many at the same time; give the results."""
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, items))
-
-
-def wait_for(path):
-    """Wait until there is a file at *path*."""
-    deadline = time.monotonic() + 10
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} does not appear"
-        time.sleep(0.001)
-
-
-def sent(commands):
-    """Leave TIME out: about once a minute it travels with another command, in the same round trip."""
-    return [command for command in commands if command != "TIME"]
 
 
 def names(commands):
     """Give the names of the commands that were sent."""
     return [command.partition(" ")[0] for command in sent(commands)]
-
-
-def stranger():
-    """Make a well-formed identifier that nobody was ever given."""
-    return Ticket.new(Handle.new())
 
 
 # One session, many workers
@@ -134,30 +107,6 @@ def test_strict(app, tmp_path):
 
 
 # The end of a session
-
-
-@pytest.mark.requirement("R20")
-def test_slow_request_against_logout(app, server, tmp_path):
-    """In 200 rounds, a request that ends after a logout never brings the session back, nor sets a cookie."""
-
-    def play(number):
-        gate = tmp_path / str(number)
-        gate.mkdir()
-        slow = app.browser(cookies[number])
-        with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(slow.post, "/slow-set", name="a", value="1", gate=gate)
-            wait_for(gate / "started")
-            app.browser(cookies[number]).post("/logout")
-            (gate / "go").touch()
-            return answer.result()
-
-    cookies = [app.signed_in().cookie for _ in range(ROUNDS)]
-
-    answers = at_once(play, range(ROUNDS), threads=ROUNDS_AT_ONCE)
-
-    assert {answer.status_code for answer in answers} == {200}
-    assert not [answer for answer in answers if "set-cookie" in answer.headers]
-    assert server.left() == []
 
 
 @pytest.mark.requirement("R55")
@@ -259,97 +208,6 @@ def test_rotate(app):
 
     assert browser.identifier != identifier
     assert (browser.handle, browser.attributes) == (handle, {"a": "1"})
-
-
-# Identifiers from outside
-
-
-@pytest.mark.requirement("R2")
-def test_fixation(app, server):
-    """A well-formed identifier that the store does not know is never adopted."""
-    chosen = stranger()
-    browser = app.browser(f"session={chosen.identifier}")
-
-    browser.post("/set", name="a", value="1")
-
-    assert browser.identifier != chosen.identifier
-    assert browser.attributes == {"a": "1"}
-    assert chosen.handle.name not in " ".join(server.left())
-
-
-def test_forged_secret(app):
-    """The right handle with another secret opens nothing, and what it writes goes elsewhere."""
-    browser = app.browser()
-    browser.post("/set", name="a", value="1")
-    forger = app.browser(f"session={Ticket.new(Handle.parse(browser.handle)).identifier}")
-
-    assert forger.attributes == {}
-    forger.post("/set", name="a", value="forged")
-
-    assert browser.attributes == {"a": "1"}
-    assert forger.handle != browser.handle
-
-
-GOOD = stranger().identifier
-BAD_COOKIES = {
-    "empty": b"session=",
-    "nameless": b"=;;;=",
-    "garbled": b"session=%00%ff{}",
-    "truncated": f"session={GOOD[:-1]}".encode(),
-    "prolonged": f"session={GOOD}A".encode(),
-    "other format": f"session=B{GOOD[1:]}".encode(),
-    "quoted": f'session="{GOOD}"'.encode(),
-    "not ASCII": b"session=\xff\xfe\xc3\xa9" + GOOD[4:].encode(),
-    "oversized": b"session=" + b"A" * 7900,
-    "beyond servers": b"session=" + b"A" * 8192,
-    "duplicate": f"session={GOOD}; session={GOOD}".encode(),
-}
-
-
-@pytest.mark.requirement("R6", "R55")
-@pytest.mark.parametrize("cookie", BAD_COOKIES.values(), ids=BAD_COOKIES)
-def test_bad_cookie(app, server, cookie):
-    """A cookie that is not exactly one well-formed identifier sends nothing to the store and is no server error."""
-    browser = app.browser(cookie)
-
-    with server.commands() as commands:
-        status = browser.get("/read").status_code
-
-    assert status == 200 or (status < 500 and len(cookie) > 8190)  # which some servers refuse by themselves
-    assert sent(commands) == []
-
-
-@pytest.mark.requirement("R6")
-def test_duplicate_cookies(app):
-    """Two session cookies count as none, even if one of them is the right one."""
-    browser = app.browser()
-    browser.post("/set", name="a", value="1")
-
-    tossed = app.browser(f"session={GOOD}; {browser.cookie}")
-
-    assert tossed.attributes == {}
-
-
-@pytest.mark.requirement("R7")
-@pytest.mark.parametrize(
-    "place",
-    [
-        lambda identifier: {"params": {"session": identifier, "sessionid": identifier}},
-        lambda identifier: {"headers": {"Session": identifier, "Authorization": f"Bearer {identifier}"}},
-        lambda identifier: {"data": {"session": identifier}},
-    ],
-    ids=["url", "header", "body"],
-)
-def test_identifier_elsewhere(app, server, place):
-    """An identifier counts in the cookie only."""
-    browser = app.browser()
-    browser.post("/set", name="a", value="1")
-
-    with server.commands() as commands:
-        answer = app.browser().request("GET", "/read", **place(browser.identifier))
-
-    assert answer.json() == {"attributes": {}, "handle": None}
-    assert sent(commands) == []
 
 
 # Cookies and headers

@@ -150,3 +150,21 @@ def test_is_foreign(headers):
 def test_applies_to(method, path, applies):
     """Every method but the safe ones needs a token, and every path but the exempt ones."""
     assert CsrfPolicy(exempt=("/hooks",)).applies_to(method, path) is applies
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://[x]", "http://]", "//", "null", ""])
+def test_origin_that_is_none(origin):
+    """An Origin header that cannot be read comes from elsewhere: it is refused, and nothing breaks."""
+    headers = {"Origin": origin, "Host": "example.org"}
+    with pytest.raises(CsrfRefused, match="another origin"):
+        CsrfPolicy().is_own(headers.get)
+
+
+@pytest.mark.parametrize("boundary", ["\udcff", "é", "\u20ac"])
+def test_boundary_that_is_not_ascii(boundary):
+    """A form whose boundary is no ASCII gives its token if the boundary's bytes fit, and breaks nothing."""
+    body = b'--%b\r\nContent-Disposition: form-data; name="csrf_token"\r\n\r\nabc' % boundary.encode(
+        "latin-1", "replace"
+    )
+
+    assert token_in_form(f"multipart/form-data; boundary={boundary}", body, "csrf_token") == "abc"

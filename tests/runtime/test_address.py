@@ -214,12 +214,13 @@ def test_no_url_at_all(url):
         Address(url)
 
 
-def test_embedded_with_two_slashes():
-    """A folder written with two slashes is refused, with how to write it."""
-    with pytest.raises(ConfigurationError) as refused:
-        Address("embedded://var/lib/x")
+@pytest.mark.parametrize("folder", ["var/lib/x", "[var]/lib", "var]"])
+def test_embedded_with_two_slashes(folder):
+    """A folder written with two slashes is refused, with how to write it, whatever its name."""
+    with pytest.raises(ConfigurationError, match="write three slashes before a folder: embedded:///") as refused:
+        Address(f"embedded://{folder}")
 
-    assert "embedded:///var" in str(refused.value)
+    assert f"embedded:///{folder.partition('/')[0]}" in str(refused.value)
 
 
 @pytest.mark.parametrize(

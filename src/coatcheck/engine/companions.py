@@ -123,7 +123,7 @@ class Companions:
         for name, sealed in zip(reply[::2], reply[1::2], strict=True):
             try:
                 found.append(self._activities.open(handle, instant(int(name.partition(b"-")[0])), sealed))
-            except RecordCorrupted:
+            except (RecordCorrupted, ValueError, OverflowError):  # also an id that no clock has given
                 log.exception("session_activity_corrupted", extra={"handle": str(handle)})
         return found
 

@@ -42,8 +42,8 @@ async def _erase_events(transport: Transport, keys: Keys, place: Place, handles:
     while True:
         (found,) = await transport.call(("XRANGE", name, start, "+", "COUNT", _STEP))
         told = [(event, dict(zip(flat[::2], flat[1::2], strict=True))) for event, flat in found]
-        handles |= {fields[b"h"] for _, fields in told if fields[b"s"] == digest and fields[b"h"]}
-        doomed = [event for event, fields in told if fields[b"s"] == digest or fields[b"h"] in handles]
+        handles |= {fields[b"h"] for _, fields in told if fields.get(b"s") == digest and fields.get(b"h")}
+        doomed = [event for event, fields in told if fields.get(b"s") == digest or fields.get(b"h") in handles]
         if doomed:
             await transport.call(("XDEL", name, *doomed))
         if len(told) < _STEP:

@@ -490,6 +490,7 @@ class Operations:
         First those that another consumer took longer than *claim_after* ago and did not acknowledge (each event at
         least once), then new ones, at most *at_most* of each partition. A group that is new starts with the oldest
         event kept: 10,000 of each partition, for 7 days after its last one. New events of one session come in order.
+        What this version does not understand is left out, and logged; it stays taken, for a newer one to claim it.
         """
         return await self._store.read_events(group, consumer, at_most, milliseconds(claim_after))
 

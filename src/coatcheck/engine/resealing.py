@@ -47,7 +47,7 @@ async def reseal(transport: Transport, keys: Keys, records: Records, batch: int)
     total, cursor = Resealed(), 0
     while True:
         ((cursor, names),) = await transport.call(("SCAN", cursor, "MATCH", keys.all_records, "COUNT", batch))
-        sealed = [sealed for name in names if (sealed := _Sealed.parse(name.decode())) is not None]
+        sealed = [sealed for name in names if (sealed := _Sealed.parse(name.decode(errors="replace"))) is not None]
         if sealed:
             total += await _reseal(transport, records, sealed)
         if int(cursor) == 0:

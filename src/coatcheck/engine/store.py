@@ -167,7 +167,7 @@ class Store:
         replies = await self._call(
             *(scripts.ISSUED.command((self._keys.issued(place),), entry, score, now) for place, entry, score in entries)
         )
-        return [[found.decode() for found in reply] for reply in replies]
+        return [list(_shown(reply)) for reply in replies]
 
     async def place_of(self, handle: Handle, subject: str) -> Place | None:
         """Say where *subject*'s index lists *handle*; None if *handle* cannot be that subject's. Sends nothing.
@@ -208,7 +208,7 @@ class Store:
             )
             return None, found
         header, payload = self._records.open(handle, record)
-        return None if epoch is not None and header.created_at <= int(epoch) else (header, payload), found
+        return None if header.created_at <= _epoch(epoch) else (header, payload), found
 
     async def create(self, handle: Handle, header: Header, payload: Payload, along: Along) -> bool | Outlived:
         """Store a first record; False if the handle is taken."""
@@ -216,7 +216,7 @@ class Store:
         keys = (self._keys.record(handle), *self._marks(handle.partition))
         command = scripts.CREATE.command(keys, record, header.ttl(now), handle.name, now)
         reply = await self._call_with(along, handle, header, now, command)
-        return Outlived(int(reply[1])) if len(reply) > 1 else bool(reply[0])
+        return Outlived(_epoch(reply[1])) if len(reply) > 1 else bool(reply[0])
 
     async def replace(
         self,
@@ -334,14 +334,14 @@ class Store:
         if reply[0] in _REFUSALS:
             return _REFUSALS[reply[0]]
         if reply[0] == _OUTLIVED:
-            return Outlived(int(reply[1]))
+            return Outlived(_epoch(reply[1]))
         _, live, of_device, former, *ended = reply
         try:
             replaced = self._records.open(replacing, former) if replacing and former else None
         except RecordCorrupted:  # a newer version wrote it meanwhile; the sign-in stands, and its owner must learn so
             log.exception("session_record_corrupted", extra={"handle": str(replacing)})
             replaced = None
-        return Bound(Live(live, of_device), replaced, tuple(name.decode() for name in ended))
+        return Bound(Live(live, of_device), replaced, _shown(ended))
 
     async def trim(self, place: Place, limit: Limit, allowed: Live) -> tuple[Live, tuple[str, ...]]:
         """End sessions until *allowed* are left (-1: none is ended); give how many live, and the ended handles."""
@@ -350,7 +350,7 @@ class Store:
         told = (order, now, stem, place.digest, self.companions.listed)
         command = scripts.TRIM.command(keys, allowed.sessions, *told, class_of(limit.device), allowed.of_device)
         (reply,) = await self._call(command)
-        return Live(reply[0], reply[1]), tuple(name.decode() for name in reply[2:])
+        return Live(reply[0], reply[1]), _shown(reply[2:])
 
     async def remove_all(self, place: Place, keep: Handle | None, at_most: int, cause: Cause) -> tuple[int, int]:
         """Delete the sessions listed at *place* except *keep*; give how many, and how many are left to delete."""
@@ -371,8 +371,10 @@ class Store:
         """
         keys, stem = (self._keys.subject(place), self._keys.epoch(place.partition)), self._keys.stem(place.partition)
         ((following, *rest),) = await self._call(scripts.LIST.command(keys, stem, cursor, count))
-        handles = [Handle.parse(f"{place.partition:02x}.{name.decode()}") for name in rest[::3]]
-        return (None if following == FIRST_PAGE else following), list(zip(handles, rest[1::3], rest[2::3], strict=True))
+        handles = [_named(place.partition, name) for name in _shown(rest[::3])]
+        found = zip(handles, rest[1::3], rest[2::3], strict=True)
+        live = [(handle, record, ttl) for handle, record, ttl in found if handle is not None]
+        return (None if following == FIRST_PAGE else following), live
 
     async def time_left(self, sessions: Iterable[tuple[Handle, int]]) -> list[int]:
         """Ask how many ms are left to sessions, each given with when it was created (ms); 0 or less: it has ended."""
@@ -384,7 +386,7 @@ class Store:
             *(("PTTL", self._keys.record(handle)) for handle, _ in asked),
             *(("GET", self._keys.epoch(partition)) for partition in partitions),
         )
-        epochs = dict(zip(partitions, (int(epoch or 0) for epoch in replies[len(asked) :]), strict=True))
+        epochs = dict(zip(partitions, map(_epoch, replies[len(asked) :]), strict=True))
         return [
             0 if created_at <= epochs[handle.partition] else left
             for (handle, created_at), left in zip(asked, replies, strict=False)
@@ -405,9 +407,10 @@ class Store:
             )
         )
         return [
-            _event(partition, entry)
+            event
             for partition, entries in zip(ALL_PARTITIONS, replies, strict=True)
             for entry in entries
+            if (event := _event(partition, entry)) is not None
         ]
 
     async def acknowledge_events(self, group: str, events: Iterable[Event]) -> int:
@@ -477,16 +480,42 @@ class Store:
         return replies
 
 
-def _event(partition: int, entry: tuple[bytes, list[bytes]]) -> Event:
+def _epoch(stored: bytes | None) -> int:
+    """Read the epoch of a partition (ms); 0 for none. Raises RecordCorrupted for what is no instant."""
+    try:
+        return int(stored or 0)
+    except ValueError:
+        raise RecordCorrupted("the epoch of a partition is no instant: somebody else has written it") from None
+
+
+def _named(partition: int, name: str) -> Handle | None:
+    """Read the name of a handle; None for what somebody else has put into an index."""
+    try:
+        return Handle.parse(f"{partition:02x}.{name}")
+    except ValueError:
+        return None
+
+
+def _shown(names: list[bytes]) -> tuple[str, ...]:
+    """Give what an index lists as text, also what is no name of a handle."""
+    return tuple(name.decode(errors="replace") for name in names)
+
+
+def _event(partition: int, entry: tuple[bytes, list[bytes]]) -> Event | None:
+    """Read an entry of a stream; None for what is not understood: a later version's, or somebody else's."""
     name, flat = entry
-    fields = {key.decode(): value.decode() for key, value in zip(flat[::2], flat[1::2], strict=True)}
-    return Event(
-        type=EventType(fields["t"]),
-        partition=partition,
-        handle=Handle.parse(f"{partition:02x}.{fields['h']}") if fields["h"] else None,
-        subject_digest=fields["s"] or None,
-        at=instant(int(fields["at"])),
-        by=fields["by"] or None,
-        why=fields["why"] or None,
-        id=name.decode(),
-    )
+    try:
+        fields = {key.decode(): value.decode() for key, value in zip(flat[::2], flat[1::2], strict=True)}
+        return Event(
+            type=EventType(fields["t"]),
+            partition=partition,
+            handle=Handle.parse(f"{partition:02x}.{fields['h']}") if fields["h"] else None,
+            subject_digest=fields["s"] or None,
+            at=instant(int(fields["at"])),
+            by=fields["by"] or None,
+            why=fields["why"] or None,
+            id=name.decode(),
+        )
+    except (LookupError, ValueError, OverflowError):
+        log.warning("session_event_not_understood", extra={"partition": partition})
+        return None

@@ -37,7 +37,7 @@ class Subjects:
                 cursor, live = await self._store.page(place, cursor, _PAGE)
                 now = await self._store.now()
                 for handle, record, ttl in live:
-                    if info := self._describe(handle, record, now + ttl, now):
+                    if info := self._describe(subject, handle, record, now + ttl, now):
                         found[handle] = info
         return sorted(found.values(), key=lambda info: info.last_seen, reverse=True)
 
@@ -60,7 +60,8 @@ class Subjects:
         log.info("subject_erased", extra={"count": ended})
         return ended
 
-    def _describe(self, handle: Handle, record: bytes, ends_at: int, now: int) -> SessionInfo | None:
+    def _describe(self, subject: str, handle: Handle, record: bytes, ends_at: int, now: int) -> SessionInfo | None:
+        """Describe a session that *subject*'s index lists; None if it is not that subject's, or does not open."""
         try:
             header, payload = self._store.open(handle, record)
             shown = {
@@ -69,7 +70,7 @@ class Subjects:
         except RecordCorrupted:
             log.exception("session_record_corrupted", extra={"handle": str(handle)})
             return None
-        if header.absolute_deadline <= now:
+        if header.absolute_deadline <= now or payload.subject != subject:
             return None
         return SessionInfo(
             handle=handle,

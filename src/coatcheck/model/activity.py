@@ -121,8 +121,7 @@ class Activities:
 
 
 def _read(body: bytes, at: datetime) -> Activity:
-    try:
-        name, fields = decode(body)
-    except (TypeError, ValueError):
-        raise RecordCorrupted("an activity opens, but is not understood by this version") from None
-    return Activity(at, name, fields)
+    match decode(body):
+        case [str(name), dict(fields)] if all(isinstance(field, str) for field in fields):
+            return Activity(at, name, fields)
+    raise RecordCorrupted("an activity opens, but is not understood by this version")

@@ -76,7 +76,7 @@ class CsrfPolicy:
         if site is not None:
             own, known = site == "same-origin", site in {"same-origin", "none"}
         elif origin is not None:
-            own = known = urlsplit(origin).netloc.lower() == (header("Host") or "").lower() != ""
+            own = known = _host(origin) == (header("Host") or "").lower() != ""
         else:
             return False
         if not known:
@@ -114,7 +114,7 @@ def token_in_form(content_type: str, body: bytes, field: str) -> str | None:
     boundary = _BOUNDARY.search(content_type)
     if kind != "multipart/form-data" or boundary is None:
         return None
-    delimiter = f"\r\n--{boundary[1] or boundary[2]}".encode()
+    delimiter = f"\r\n--{boundary[1] or boundary[2]}".encode("latin-1", "replace")  # as servers decode headers
     name = re.escape(field.encode())
     wanted = re.compile(rb'(?im)^content-disposition:[^\r\n]*\bname="?%b"?(?:;|\r|$)' % name)
     for part in (b"\r\n" + body).split(delimiter)[1:]:
@@ -122,6 +122,14 @@ def token_in_form(content_type: str, body: bytes, field: str) -> str | None:
         if wanted.search(head):
             return content.decode("latin-1")
     return None
+
+
+def _host(origin: str) -> str:
+    """Give the host of an Origin header, in lower case; "" for what is no origin."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # brackets that hold no IPv6 address
+        return ""
 
 
 def _mac(key: Key, digest: bytes) -> bytes:

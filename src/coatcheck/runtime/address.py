@@ -84,7 +84,7 @@ class Address:
         self.options: dict[str, Any] = {}
         self.seeds: tuple[Node, ...] = ()
         if scheme == "embedded":
-            host, path = urlsplit(url).netloc, unquote(urlsplit(url).path)
+            host, path = _parts_of(url)
             if host:
                 raise ConfigurationError(f"embedded://{host}: write three slashes before a folder: embedded:///{host}")
             self._embedded = Embedded(Path(path) if path else None)
@@ -188,6 +188,15 @@ class Address:
     def __str__(self) -> str:
         """Show the address without user, password and options."""
         return self._shown
+
+
+def _parts_of(url: str) -> tuple[str, str]:
+    """Give host and path of an address of the embedded store; what is no address counts as a host."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that hold no IPv6 address
+        return url.partition("://")[2], ""
+    return parts.netloc, unquote(parts.path)
 
 
 def _split(scheme: str, url: str) -> SplitResult:

@@ -7,7 +7,7 @@
 
 local ended, room, epoch = 0, tonumber(ARGV[4]), redis.call('GET', KEYS[3])
 for _, handle in ipairs(redis.call('ZRANGE', KEYS[1], 0, room)) do  -- one more, for it may be the one to keep
-  if handle ~= ARGV[3] and room > 0 then
+  if (handle ~= ARGV[3] or handle == '') and room > 0 then  -- '' keeps none, not one of that name
     room = room - 1
     local record = redis.call('GET', ARGV[1] .. handle)
     erase(ARGV[1], handle, ARGV[8])

@@ -1,0 +1,25 @@
+"""Visits to the test apps: many at once, up to a point, and what they have sent to the store."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+CROWD = 64
+
+
+def at_once(function, items, *, threads=CROWD):
+    """Call *function* with each of *items*, many at the same time; give the results."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, items))
+
+
+def wait_for(path):
+    """Wait until there is a file at *path*."""
+    deadline = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} does not appear"
+        time.sleep(0.001)
+
+
+def sent(commands):
+    """Leave TIME out: about once a minute it travels with another command, in the same round trip."""
+    return [command for command in commands if command != "TIME"]
