@@ -86,3 +86,9 @@ def test_what_a_logout_ends(session, logout, ends):
 
     met = [mark for claim, mark in marks.items() if issued.places().get(claim) == places[claim]]
     assert any(map(issued.is_ended_by, met)) is ends
+
+
+@pytest.mark.parametrize("mark", ["", "all", "all:", "all:x", "rest:²", "other:1", "all:-1"])
+def test_mark_that_is_none(mark):
+    """What somebody else has put into an index ends nothing, and raises nothing."""
+    assert not IssuerSession("https://id.example.org", "ada", issued_at=5).is_ended_by(mark)

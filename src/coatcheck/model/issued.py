@@ -73,7 +73,7 @@ class IssuerSession:
             return True
         if which == _REST and self.id is not None:
             return False
-        return self.issued_at is None or self.issued_at <= int(at)
+        return self.issued_at is None or (at.isdecimal() and self.issued_at <= int(at))
 
     def pack(self) -> list[Any]:
         """Give it as it stands in a record."""
