@@ -229,7 +229,7 @@ class Stage:
 @asynccontextmanager
 async def staged(folder: Path, venv: str, command: str, variant: str) -> AsyncIterator[Stage]:
     """Run a store and a peer; *command* may say {port}."""
-    port, store_port = _free_port(), _free_port()
+    port, store_port = free_port(), free_port()
     store, gate = Store(folder), Gate()
     wire = Wire(store.socket, store_port)
     await gate.serve(folder / "gate")
@@ -280,7 +280,8 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.005)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a TCP port that nobody uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,0 +1,12 @@
+"""How much of a framework's own speed is left with sessions: coatcheck and its peers under load, side by side.
+
+`make bench` runs it all and writes docs/performance.md. Every contender serves the same three paths:
+
+    /fill   puts SESSION into the session (the load's cookies come from here)
+    /read   reads one attribute of it; the idle timeout slides
+    /write  adds 1 to another
+
+The application has one core to itself; the load (wrk, 32 connections over 1,000 sessions) and the store share the other.
+A contender's share is its requests per second divided by those of the bare framework in the same round. Rounds go
+through all contenders of a framework in turn, so that what slows the machine slows all; a figure is the median.
+"""

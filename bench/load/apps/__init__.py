@@ -1,0 +1,1 @@
+"""The contenders: one module a framework, the session library chosen by LOAD_VARIANT."""

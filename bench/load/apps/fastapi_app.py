@@ -1,0 +1,58 @@
+"""FastAPI: bare, Redis's own fastapi-redis-sdk, coatcheck."""
+
+import os
+
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+from redis_fastapi import FastAPIRedis, get_settings
+from redis_fastapi.deps import SessionDep
+
+from bench.load.content import SESSION
+from coatcheck.fastapi import CurrentSession, SessionMiddleware
+
+_URL, _VARIANT = os.environ["LOAD_STORE"], os.environ["LOAD_VARIANT"]
+
+app = FastAPI(default_response_class=PlainTextResponse)
+
+if _VARIANT == "bare":
+
+    @app.get("/fill")
+    async def fill() -> str:
+        """Serve /fill."""
+        return "filled"
+
+    @app.get("/read")
+    async def read() -> str:
+        """Serve /read."""
+        return "Ada Lovelace"
+
+    @app.get("/write")
+    async def write() -> str:
+        """Serve /write."""
+        return "written"
+
+else:
+    if _VARIANT == "fastapi-redis-sdk":
+        get_settings().url = _URL
+        FastAPIRedis(app).lifespan().sessions()
+        Session = SessionDep
+    else:
+        app.add_middleware(SessionMiddleware, url=_URL, ahead=False)
+        Session = CurrentSession
+
+    @app.get("/fill")
+    async def fill_session(session: Session) -> str:
+        """Serve /fill."""
+        session.update(SESSION)
+        return "filled"
+
+    @app.get("/read")
+    async def read_session(session: Session) -> str:
+        """Serve /read."""
+        return session["name"]
+
+    @app.get("/write")
+    async def write_session(session: Session) -> str:
+        """Serve /write."""
+        session["hits"] += 1
+        return "written"

@@ -1,0 +1,51 @@
+"""Litestar: bare, its own server-side sessions in its RedisStore, coatcheck."""
+
+import os
+
+from litestar import Litestar, MediaType, Request, get
+from litestar.middleware.session.server_side import ServerSideSessionConfig
+
+from bench.load.content import SESSION
+
+_URL, _VARIANT = os.environ["LOAD_STORE"], os.environ["LOAD_VARIANT"]
+_is_bare = _VARIANT == "bare"
+
+
+@get("/fill", media_type=MediaType.TEXT)
+async def fill(request: Request) -> str:
+    """Serve /fill."""
+    if not _is_bare:
+        request.session.update(SESSION)
+    return "filled"
+
+
+@get("/read", media_type=MediaType.TEXT)
+async def read(request: Request) -> str:
+    """Serve /read."""
+    return "Ada Lovelace" if _is_bare else request.session["name"]
+
+
+@get("/write", media_type=MediaType.TEXT)
+async def write(request: Request) -> str:
+    """Serve /write."""
+    if not _is_bare:
+        request.session["hits"] += 1
+    return "written"
+
+
+_ROUTES = [fill, read, write]
+
+if _is_bare:
+    app = Litestar(_ROUTES)
+elif _VARIANT == "coatcheck":
+    from coatcheck.litestar import SessionConfig
+
+    app = Litestar(_ROUTES, middleware=[SessionConfig(url=_URL).middleware])
+else:
+    from litestar.stores.redis import RedisStore
+
+    app = Litestar(
+        _ROUTES,
+        middleware=[ServerSideSessionConfig(renew_on_access=True, max_age=1800).middleware],
+        stores={"sessions": RedisStore.with_client(url=_URL)},
+    )

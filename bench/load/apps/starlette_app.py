@@ -1,0 +1,54 @@
+"""Starlette: bare, starsessions, coatcheck."""
+
+import os
+
+from redis.asyncio import Redis
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starsessions import SessionAutoloadMiddleware
+from starsessions import SessionMiddleware as Starsessions
+from starsessions.stores.redis import RedisStore
+
+from bench.load.content import SESSION
+from coatcheck.starlette import SessionMiddleware
+
+_URL = os.environ["LOAD_STORE"]
+_MIDDLEWARE = {
+    "bare": lambda: [],
+    "starsessions": lambda: [
+        Middleware(
+            Starsessions, store=RedisStore(connection=Redis.from_url(_URL)), rolling=True, lifetime=1800
+        ),
+        Middleware(SessionAutoloadMiddleware),
+    ],
+    "coatcheck": lambda: [Middleware(SessionMiddleware, url=_URL)],
+}
+_is_bare = os.environ["LOAD_VARIANT"] == "bare"
+
+
+async def fill(request: Request) -> PlainTextResponse:
+    """Serve /fill."""
+    if not _is_bare:
+        request.session.update(SESSION)
+    return PlainTextResponse("filled")
+
+
+async def read(request: Request) -> PlainTextResponse:
+    """Serve /read."""
+    return PlainTextResponse("Ada Lovelace" if _is_bare else request.session["name"])
+
+
+async def write(request: Request) -> PlainTextResponse:
+    """Serve /write."""
+    if not _is_bare:
+        request.session["hits"] += 1
+    return PlainTextResponse("written")
+
+
+app = Starlette(
+    routes=[Route("/fill", fill), Route("/read", read), Route("/write", write)],
+    middleware=_MIDDLEWARE[os.environ["LOAD_VARIANT"]](),
+)

@@ -1,0 +1,179 @@
+"""What the load needs: a store and applications on their cores, cookies, wrk."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import redis
+
+import coatcheck
+from bench.field.stage import ROOT, free_port, until
+from bench.load.contenders import Contender
+from bench.load.content import SESSION
+from coatcheck.runtime._embedded_host import find_server
+
+SESSIONS: Final = 1000
+APP_CORE: Final = "0"
+STORE_CORE: Final = "1"
+_SCRIPT: Final = Path(__file__).with_name("wrk.lua")
+
+
+class Store:
+    """A Valkey server that keeps everything in memory, on the store's core."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name its folder; start nothing."""
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client = redis.Redis(port=self.port)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Store"]:
+        """Run it."""
+        options = ("--port", str(self.port), "--dir", self.folder, "--save", "", "--appendonly", "no")
+        process = await asyncio.create_subprocess_exec(
+            "taskset", "-c", STORE_CORE, find_server(), *options, stdout=asyncio.subprocess.DEVNULL
+        )
+
+        async def answers() -> bool:
+            with suppress(redis.RedisError):
+                return bool(self.client.ping())
+            return False
+
+        try:
+            await until(answers)
+            yield self
+        finally:
+            process.kill()
+            await process.wait()
+
+    @property
+    def counters(self) -> "Counters":
+        """Read the server's own counters."""
+        cpu, stats = self.client.info("cpu"), self.client.info("stats")
+        return Counters(cpu["used_cpu_user"] + cpu["used_cpu_sys"], stats["total_commands_processed"])
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Seconds of CPU and commands of a store, up to now."""
+
+    cpu: float
+    commands: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One run of wrk. store_cpu: microseconds of the store a request; commands: of the store a request."""
+
+    rate: float
+    failed: float
+    p50: float
+    p99: float
+    store_cpu: float
+    commands: float
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A contender that serves."""
+
+    contender: Contender
+    url: str
+    cookies: Path
+
+
+@asynccontextmanager
+async def serving(contenders: list[Contender], store: Store) -> AsyncIterator[list[Running]]:
+    """Run all *contenders* at once, each with SESSIONS sessions; idle ones cost next to nothing."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(_serving(contender, store)) for contender in contenders]
+
+
+@asynccontextmanager
+async def _serving(contender: Contender, store: Store) -> AsyncIterator[Running]:
+    port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "COATCHECK_KEYS": coatcheck.new_key(),
+        "LOAD_CONTENT": str(store.folder / "content.json"),
+        "LOAD_DATABASE": os.environ.get("LOAD_DATABASE", ""),
+        "LOAD_FORM": contender.form,
+        "LOAD_STORE": store.url,
+        "LOAD_VARIANT": contender.variant,
+    }
+    (store.folder / "content.json").write_text(json.dumps(SESSION))
+    program = ("taskset", "-c", APP_CORE, contender.interpreter, *contender.command.format(port=port).split())
+    with tempfile.NamedTemporaryFile(dir=store.folder, suffix=".log", delete=False) as log:
+        process = await asyncio.create_subprocess_exec(*program, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+
+            async def serves() -> bool:
+                if process.returncode is not None:
+                    sys.exit(f"{contender.group}, {contender.title} has ended:\n{Path(log.name).read_text()}")
+                with suppress(httpx.TransportError):
+                    return (await client.get("/fill")).is_success
+                return False
+
+            await until(serves)
+            cookies = [await _cookie(client) for _ in range(1 if contender.is_bare else SESSIONS)]
+        path = store.folder / f"cookies-{port}"
+        path.write_text("".join(f"{cookie}\n" for cookie in cookies))
+        yield Running(contender, url, path)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), 10)
+        except TimeoutError:
+            process.kill()
+
+
+async def _cookie(client: httpx.AsyncClient) -> str:
+    client.cookies.clear()
+    response = await client.get("/fill", headers={"X-Forwarded-Proto": "https"})
+    response.raise_for_status()
+    found = SimpleCookie("; ".join(header.partition(";")[0] for header in response.headers.get_list("set-cookie")))
+    client.cookies.clear()
+    return "; ".join(f"{name}={morsel.coded_value}" for name, morsel in found.items()) or "none=1"
+
+
+async def load(running: Running, path: str, store: Store, *, seconds: float, connections: int = 32) -> Measure:
+    """Let wrk ask for *path* with all cookies in turn."""
+    before = store.counters
+    process = await asyncio.create_subprocess_exec(
+        *("taskset", "-c", STORE_CORE, "wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "5s"),
+        *("-s", _SCRIPT, running.url + path),
+        env={"PATH": os.environ["PATH"], "LOAD_COOKIES": str(running.cookies)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    after = store.counters
+    found = re.search(rb"^RESULT (.+)$", output, re.MULTILINE)
+    if process.returncode or not found:
+        sys.exit(f"wrk failed on {running.contender.title}:\n{output.decode()}\n{errors.decode()}")
+    result: dict[str, Any] = json.loads(found[1])
+    requests = result["requests"]
+    failed = result["status"] + result["timeout"] + result["connect"] + result["read"] + result["write"]
+    return Measure(
+        rate=(requests - result["status"]) / (result["duration"] / 1e6),
+        failed=failed / max(1, requests),
+        p50=result["p50"] / 1000,
+        p99=result["p99"] / 1000,
+        store_cpu=(after.cpu - before.cpu) * 1e6 / max(1, requests),
+        commands=(after.commands - before.commands) / max(1, requests),
+    )
