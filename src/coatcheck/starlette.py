@@ -18,7 +18,7 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final, Never, TypeVar, cast
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,7 +31,7 @@ from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
 from coatcheck.runtime.aio import AsyncSessions
-from coatcheck.runtime.asgi import SESSION_ENDED, Guard
+from coatcheck.runtime.asgi import SESSION_ENDED, Guard, with_outcome
 from coatcheck.runtime.making import given_or_made
 from coatcheck.runtime.watch import Watch
 
@@ -97,14 +97,10 @@ class SessionMiddleware:
             await self.app(scope, receive, send)
             return
         exchange = self._in_debug if getattr(scope.get("app"), "debug", False) else self._exchange
-        headers = Headers(scope=scope)
         https = scope.get("scheme") in ("https", "wss")
+        cookies, host, user_agent = _cookies_host_and_agent(scope)
         visit = exchange.begin(
-            "; ".join(headers.getlist("cookie")),
-            https=https,
-            host=headers.get("host", ""),
-            address=(scope.get("client") or (None,))[0],
-            user_agent=headers.get("user-agent"),
+            cookies, https=https, host=host, address=(scope.get("client") or (None,))[0], user_agent=user_agent
         )
         scope[_VISIT], scope["session"] = (exchange, visit), _NotLoaded()
         guard = Guard(self._watch, visit, scope, send)
@@ -114,18 +110,19 @@ class SessionMiddleware:
             nonlocal has_begun, failure
             if message["type"] in _STARTS and not has_begun:
                 try:
-                    message = await _finished(exchange, visit, message)
+                    outcome = await exchange.finish(visit)
                 except SessionError as error:
                     failure = error
                     raise
+                message = {**message, "headers": with_outcome(message.get("headers", ()), outcome)}
                 has_begun, failure = True, None
             await guard.send(message)
 
         try:
-            if self._ahead and not self._is_excluded(scope):
-                await session_of(scope)
+            if self._ahead and not (self._excluded and self._is_excluded(scope)):
+                scope["session"] = await exchange.load(visit)
             if self._csrf is not None:
-                receive = await _guarded(self._csrf, scope, headers, receive)
+                receive = await _guarded(self._csrf, scope, Headers(scope=scope), receive)
             await self.app(scope, guard.receiver(receive), send_with_session)
         except Exception as error:
             failure = error if isinstance(error, SessionError) else failure
@@ -194,6 +191,18 @@ def _visit_of(scope: Scope) -> tuple[Exchange, Visit]:
     return visit
 
 
+def _cookies_host_and_agent(scope: Scope) -> tuple[str, str, str | None]:
+    cookies, host, user_agent = [], "", None
+    for name, value in scope["headers"]:
+        if name == b"cookie":
+            cookies.append(value.decode("latin-1"))
+        elif name == b"host":
+            host = value.decode("latin-1")
+        elif name == b"user-agent":
+            user_agent = value.decode("latin-1")
+    return "; ".join(cookies), host, user_agent
+
+
 def _path(scope: Scope) -> str:
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
@@ -230,19 +239,6 @@ async def _peek(receive: Receive) -> tuple[bytes, Receive]:
         return messages.pop() if messages else await receive()
 
     return body, receive_again
-
-
-async def _finished(exchange: Exchange, visit: Visit, message: Message) -> Message:
-    """Save the session; give the message that begins the response with the headers that this takes."""
-    outcome = await exchange.finish(visit)
-    headers = MutableHeaders(raw=list(message.get("headers", ())))
-    vary, cache_control = (", ".join(headers.getlist(name)) for name in ("vary", "cache-control"))
-    for name, value in outcome.headers(vary, cache_control):
-        if name == "Set-Cookie":
-            headers.append(name, value)
-        else:
-            headers[name] = value
-    return {**message, "headers": headers.raw}
 
 
 async def fresh_session_of(connection: HTTPConnection, within: timedelta, assurance: int = 1) -> Session:

@@ -145,7 +145,7 @@ class Exchange:
         session = visit.session
         if session is None:
             return Outcome()
-        was_clean = session.status is Status.CLEAN
+        was_clean = session.is_surely_clean or session.status is Status.CLEAN
         if visit.origin is not None and session.header is None:
             await self._recognise(session, *visit.origin)  # one that the application has begun is this client's too
             self.admit(visit, session)
@@ -180,7 +180,7 @@ class Exchange:
         ends the session. Never raises for the store: there is nobody left to tell.
         """
         session = visit.session
-        if session is None or visit.is_over:
+        if session is None or visit.is_over or session.is_surely_clean:
             return
         wanted = self.sessions.wanted_subject(session)
         if session.subject is not None and wanted is None:

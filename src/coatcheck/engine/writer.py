@@ -116,10 +116,13 @@ class Writer:
 
     async def keep(self, session: Session) -> None:
         """Extend what was used of a session whose own record did not change, and write what else it has changed."""
-        along = self._store.companions.staying(session, await self._store.now())
-        if session.identifier is not None:
+        along = None
+        if session.parts.known or session.recorded:
+            along = self._store.companions.staying(session, await self._store.now())
+        if isinstance(session.ticket, Ticket):
             await self.touch(session, along)
-        await self.finish(session, along)
+        if along is not None:
+            await self.finish(session, along)
 
     async def finish(self, session: Session, along: Along) -> None:
         """Send what is left to send along with a session: nothing, unless another request wrote it meanwhile."""

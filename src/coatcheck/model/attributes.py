@@ -125,6 +125,11 @@ class Attributes(MutableMapping[str, Any]):
                 operations += difference((name,), decode(raw), value)
         return operations
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the delta is empty for certain: nothing was assigned, and no value that can change was read."""
+        return not (self._operations or self._baseline or self._cleared)
+
     def peek(self, name: str) -> Any:
         """Read an attribute, or None, without counting it as the application's access."""
         accessed = self.accessed

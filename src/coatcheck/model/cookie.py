@@ -75,8 +75,10 @@ class CookiePolicy:
     def read(self, header: str, *, secure: bool) -> tuple[str, ...]:
         """List the values that a Cookie header gives under this cookie's name: more than one is an attack."""
         wanted = self.full_name(secure=secure)
-        pairs = (part.strip(" \t").partition("=") for part in header.split(";"))
-        return tuple(value for name, _, value in pairs if name == wanted)
+        if wanted not in header:
+            return ()
+        pairs = [part.strip(" \t").partition("=") for part in header.split(";")]
+        return tuple([value for name, _, value in pairs if name == wanted])
 
     def set(self, identifier: str, *, secure: bool, max_age: int | None) -> str:
         """Make the Set-Cookie header. max_age: seconds; None lets the browser forget it when it closes."""

@@ -309,8 +309,19 @@ class Session(Attributes):
     @property
     def record_changed(self) -> bool:
         """Whether a save must write the session's own record."""
-        asks = self._rotation_wanted or self.settings_changed or self.link_wanted or self.device_changed
-        return asks or bool(self.delta())
+        return self._is_asked_for_more or (not self.is_untouched and bool(self.delta()))
+
+    @property
+    def _is_asked_for_more(self) -> bool:
+        """Whether a save must write the record even if no attribute has changed."""
+        return self._rotation_wanted or self.settings_changed or self.link_wanted or self.device_changed
+
+    @property
+    def is_surely_clean(self) -> bool:
+        """Whether it is as in the store, told at once: False only says that this takes a closer look (`status`)."""
+        if self.header is None or self.ended or self.cookie_due or self._is_asked_for_more:
+            return False
+        return self.is_untouched and not self.parts.known and not self.recorded
 
     @property
     def settings_changed(self) -> bool:

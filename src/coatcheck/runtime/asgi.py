@@ -1,17 +1,18 @@
 """Closing WebSockets and event streams of ASGI applications when the session they were opened in ends."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
-from coatcheck.engine.exchange import Visit
+from coatcheck.engine.exchange import Outcome, Visit
 from coatcheck.model.session import Session
 from coatcheck.runtime.watch import Watch
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+RawHeaders = Iterable[tuple[bytes, bytes]]
 
 SESSION_ENDED: Final = 4401
 """The close code of a WebSocket whose session has ended: of the range for private use, after HTTP's 401."""
@@ -29,17 +30,16 @@ class Guard:
 
     def __init__(self, watch: Watch, visit: Visit, scope: MutableMapping[str, Any], send: Send) -> None:
         """Guard the connection of *scope*, whose session is that of *visit* once it is loaded and stored."""
-        version = str(scope.get("asgi", {}).get("spec_version", "2.0"))
         self._watch = watch
         self._visit = visit
+        self._scope = scope
         self._is_socket = scope["type"] == "websocket"
-        self._raises = tuple(int(part) for part in version.split(".")) >= _RAISES_SINCE
         self._receive: Receive
         self._send = send
         self._is_complete = False  # whether the request is: from then on only the client's leaving is waited for
         self._stays_open = False
         self._received: asyncio.Future[Message] | None = None
-        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._closed: asyncio.Future[None] | None = None  # made when somebody waits for it
         self._closing: asyncio.Task[None] | None = None
 
     def receiver(self, receive: Receive) -> Receive:
@@ -56,6 +56,8 @@ class Guard:
         self._begin()
         if self._received is None:
             self._received = asyncio.ensure_future(self._receive())
+        if self._closed is None:
+            self._closed = asyncio.get_running_loop().create_future()
         awaited: set[asyncio.Future[Any]] = {self._received, self._closed}
         await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         if self._closed.done():
@@ -68,8 +70,8 @@ class Guard:
     async def send(self, message: Message) -> None:
         """Pass *message* on, unless the session has ended."""
         kind = message["type"]
-        if self._closed.done():
-            if self._raises and kind != "websocket.close":
+        if self._closed is not None and self._closed.done():
+            if kind != "websocket.close" and _raises(self._scope):
                 raise OSError(_REASON)
             return
         await self._send(message)
@@ -82,7 +84,7 @@ class Guard:
         if self._received is not None:
             self._received.cancel()
         if self._closing is not None:
-            if not self._closed.done():
+            if self._closed is None or not self._closed.done():
                 self._closing.cancel()
             await asyncio.wait({self._closing})
 
@@ -93,12 +95,37 @@ class Guard:
 
     async def _close(self, session: Session) -> None:
         await self._watch.until_ended(session)
+        if self._closed is None:
+            self._closed = asyncio.get_running_loop().create_future()
         self._closed.set_result(None)
         with suppress(OSError, RuntimeError):  # it may have been closed from elsewhere at the same moment
             if self._is_socket:
                 await self._send({"type": "websocket.close", "code": SESSION_ENDED, "reason": _REASON})
             else:
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def with_outcome(headers: RawHeaders, outcome: Outcome) -> RawHeaders:
+    """Give the raw headers of a response with those that *outcome* asks for."""
+    if not outcome.is_private:
+        return headers
+    kept, vary, cache_control = [], [], []
+    for pair in headers:
+        match pair[0].lower():
+            case b"vary":
+                vary.append(pair[1].decode("latin-1"))
+            case b"cache-control":
+                cache_control.append(pair[1].decode("latin-1"))
+            case _:
+                kept.append(pair)
+    for name, value in outcome.headers(", ".join(vary), ", ".join(cache_control)):
+        kept.append((name.lower().encode(), value.encode("latin-1")))
+    return kept
+
+
+def _raises(scope: MutableMapping[str, Any]) -> bool:
+    version = str(scope.get("asgi", {}).get("spec_version", "2.0"))
+    return tuple(int(part) for part in version.split(".")) >= _RAISES_SINCE
 
 
 def _is_event_stream(message: Message) -> bool:
