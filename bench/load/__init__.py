@@ -5,6 +5,7 @@
     /fill   puts SESSION into the session (the load's cookies come from here)
     /read   reads one attribute of it; the idle timeout slides
     /write  adds 1 to another
+    /hits   tells that one
 
 The application has one core to itself; the load (wrk, 32 connections over 1,000 sessions) and the store share the other.
 A contender's share is its requests per second divided by those of the bare framework in the same round. Rounds go

@@ -44,7 +44,7 @@ def table(found: Measures, group: str) -> list[str]:
                 continue
             share = statistics.median(mine.rate / theirs.rate for mine, theirs in zip(measures, bare, strict=True))
             figures = [statistics.median(getattr(m, name) for m in measures) for name in Measure.__slots__]
-            rate, failed, p50, p99, cpu, commands = figures
+            _, rate, failed, p50, p99, cpu, commands = figures
             lines.append(
                 f"| {path[1:]}, {one.title} | {share:.2f} | {rate:.0f} | {failed:.1%} | {p50:.1f} | {p99:.1f} "
                 f"| {cpu:.1f} | {commands:.2f} |"

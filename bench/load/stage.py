@@ -8,8 +8,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
-from http.cookies import SimpleCookie
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +76,7 @@ class Counters:
 class Measure:
     """One run of wrk. store_cpu: microseconds of the store a request; commands: of the store a request."""
 
+    seconds: float
     rate: float
     failed: float
     p50: float
@@ -142,13 +142,23 @@ async def _serving(contender: Contender, store: Store) -> AsyncIterator[Running]
             process.kill()
 
 
+async def one_session(running: Running, store: Store, *, seconds: float, connections: int = 32) -> tuple[Measure, float]:
+    """Let all connections write one session; give the measure, and the share of the increments that were kept."""
+    async with httpx.AsyncClient(base_url=running.url, timeout=30) as client:
+        cookie = await _cookie(client)
+        path = store.folder / "cookie"
+        path.write_text(cookie + "\n")
+        measure = await load(replace(running, cookies=path), "/write", store, seconds=seconds, connections=connections)
+        hits = await client.get("/hits", headers={"Cookie": cookie, "X-Forwarded-Proto": "https"})
+    return measure, int(hits.text) / max(1.0, measure.rate * measure.seconds)
+
+
 async def _cookie(client: httpx.AsyncClient) -> str:
     client.cookies.clear()
     response = await client.get("/fill", headers={"X-Forwarded-Proto": "https"})
     response.raise_for_status()
-    found = SimpleCookie("; ".join(header.partition(";")[0] for header in response.headers.get_list("set-cookie")))
     client.cookies.clear()
-    return "; ".join(f"{name}={morsel.coded_value}" for name, morsel in found.items()) or "none=1"
+    return "; ".join(header.partition(";")[0] for header in response.headers.get_list("set-cookie")) or "none=1"
 
 
 async def load(running: Running, path: str, store: Store, *, seconds: float, connections: int = 32) -> Measure:
@@ -170,6 +180,7 @@ async def load(running: Running, path: str, store: Store, *, seconds: float, con
     requests = result["requests"]
     failed = result["status"] + result["timeout"] + result["connect"] + result["read"] + result["write"]
     return Measure(
+        seconds=result["duration"] / 1e6,
         rate=(requests - result["status"]) / (result["duration"] / 1e6),
         failed=failed / max(1, requests),
         p50=result["p50"] / 1000,

@@ -37,6 +37,11 @@ async def write(request: web.Request) -> web.Response:
     return web.Response(text="written")
 
 
+async def hits(request: web.Request) -> web.Response:
+    """Serve /hits."""
+    return web.Response(text=str((await get_session(request))["hits"]))
+
+
 async def make_app() -> web.Application:
     """Make the application, on the loop that it runs on."""
     app = web.Application()
@@ -47,6 +52,7 @@ async def make_app() -> web.Application:
     app.router.add_get("/fill", fill)
     app.router.add_get("/read", read)
     app.router.add_get("/write", write)
+    app.router.add_get("/hits", hits)
     return app
 
 

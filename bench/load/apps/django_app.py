@@ -94,9 +94,19 @@ async def async_write(request: HttpRequest) -> HttpResponse:
     return HttpResponse("written", content_type="text/plain")
 
 
+def hits(request: HttpRequest) -> HttpResponse:
+    """Serve /hits."""
+    return HttpResponse(str(request.session["hits"]), content_type="text/plain")
+
+
 if os.environ["LOAD_FORM"] == "asgi":
-    urlpatterns = [path("fill", async_fill), path("read", async_read), path("write", async_write)]
+    urlpatterns = [
+        path("fill", async_fill),
+        path("read", async_read),
+        path("write", async_write),
+        path("hits", hits),
+    ]
     app = get_asgi_application()
 else:
-    urlpatterns = [path("fill", fill), path("read", read), path("write", write)]
+    urlpatterns = [path("fill", fill), path("read", read), path("write", write), path("hits", hits)]
     app = get_wsgi_application()

@@ -56,3 +56,8 @@ else:
         """Serve /write."""
         session["hits"] += 1
         return "written"
+
+    @app.get("/hits")
+    async def hits(session: Session) -> str:
+        """Serve /hits."""
+        return str(session["hits"])

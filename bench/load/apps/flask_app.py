@@ -41,3 +41,9 @@ def write() -> str:
     if not _is_bare:
         session["hits"] += 1
     return "written"
+
+
+@app.get("/hits")
+def hits() -> str:
+    """Serve /hits."""
+    return str(session["hits"])

@@ -33,7 +33,13 @@ async def write(request: Request) -> str:
     return "written"
 
 
-_ROUTES = [fill, read, write]
+@get("/hits", media_type=MediaType.TEXT)
+async def hits(request: Request) -> str:
+    """Serve /hits."""
+    return str(request.session["hits"])
+
+
+_ROUTES = [fill, read, write, hits]
 
 if _is_bare:
     app = Litestar(_ROUTES)

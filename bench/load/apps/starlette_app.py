@@ -48,7 +48,12 @@ async def write(request: Request) -> PlainTextResponse:
     return PlainTextResponse("written")
 
 
+async def hits(request: Request) -> PlainTextResponse:
+    """Serve /hits."""
+    return PlainTextResponse(str(request.session["hits"]))
+
+
 app = Starlette(
-    routes=[Route("/fill", fill), Route("/read", read), Route("/write", write)],
+    routes=[Route("/fill", fill), Route("/read", read), Route("/write", write), Route("/hits", hits)],
     middleware=_MIDDLEWARE[os.environ["LOAD_VARIANT"]](),
 )

@@ -33,4 +33,7 @@ app.get("/write", (request, response) => {
   if (!bare) request.session.hits += 1;
   response.type("text").send("written");
 });
+app.get("/hits", (request, response) => {
+  response.type("text").send(String(request.session.hits));
+});
 app.listen(Number(process.argv[2]), "127.0.0.1");
