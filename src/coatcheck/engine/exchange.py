@@ -145,14 +145,14 @@ class Exchange:
         session = visit.session
         if session is None:
             return Outcome()
-        was_clean = session.is_surely_clean or session.status is Status.CLEAN
+        is_asked_to_rotate = session.rotation_wanted
         if visit.origin is not None and session.header is None:
             await self._recognise(session, *visit.origin)  # one that the application has begun is this client's too
             self.admit(visit, session)
         if session.accessed and self.sessions.is_rotation_due(session):  # else the response may be anybody's
             session.want_rotation()
         try:
-            await self._save(session, may_fail=was_clean)
+            await self._save(session, must_rotate=is_asked_to_rotate)
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
             visit.is_over = True
@@ -194,7 +194,7 @@ class Exchange:
             log.warning("session_unsent", extra={"handle": str(session.handle) if session.handle else None})
             return
         try:
-            await self._save(session, may_fail=session.status is Status.CLEAN)
+            await self._save(session, must_rotate=False)
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
         except SessionError as error:
@@ -247,11 +247,11 @@ class Exchange:
         """Have *session* meet the client of the request; say whether it goes on."""
         return await self.sessions.recognise(session, user_agent=user_agent, address=address)
 
-    async def _save(self, session: Session, *, may_fail: bool) -> None:
+    async def _save(self, session: Session, *, must_rotate: bool) -> None:
         try:
             await self.sessions.save(session)
         except StoreError as error:  # where only the idle deadline or the secret was to change, the response is good
-            if not may_fail:
+            if must_rotate or session.cookie_due or session.has_unsaved:
                 raise
             log.warning("session_touch_failed: %s", error, extra={"handle": str(session.handle)})
 

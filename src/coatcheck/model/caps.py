@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+_LONGEST_CHARACTER: Final = 4
+"""Bytes of a character in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,9 @@ class Caps:
         """
         if len(attributes) > len(former):
             self.check_count(len(attributes))
+        at_most = _LONGEST_CHARACTER * sum(map(len, attributes)) + sum(map(len, attributes.values()))
+        if at_most <= self.max_bytes:
+            return
         size = _total(attributes)
         if size > self.max_bytes and size > _total(former):
             raise ValueError(f"the session's attributes take {size:,} bytes; {self._bytes_advice}")

@@ -157,6 +157,13 @@ class Session(Attributes):
         return self.record_changed or self.parts.is_changed or bool(self.recorded)
 
     @property
+    def has_unsaved(self) -> bool:
+        """Whether something would be lost without a save, other than a rotation."""
+        if self.header is None or self.ended or self.settings_changed or self.link_wanted:
+            return True
+        return bool(self.delta()) or self.parts.is_changed or bool(self.recorded)
+
+    @property
     def is_superseded(self) -> bool:
         """Whether it was loaded with the secret from before the last rotation, which its grace still honours."""
         return self.header is not None and isinstance(self.ticket, Ticket) and self.ticket.digest != self.header.digest
