@@ -71,7 +71,7 @@ class Writer:
         is_noted = session.strict or any(isinstance(change, Increment) for change in changes)
         write_id = session.write_id_for(changes) if is_noted else b""
         ticket = self._next_ticket(session)
-        along = self._store.companions.staying(session, await self._store.now())
+        along = await self._along(session)
         for attempt in range(ATTEMPTS):
             attributes = apply(session.still_to_do(changes, current), current.attributes)
             self._policy.caps.check(attributes, current.attributes)
@@ -86,13 +86,15 @@ class Writer:
             if outcome is True:
                 if not session.ended:
                     self.settle(session, _holder(header, ticket, session), header, payload)
-                    await self.finish(session, along)
+                    if along is not None:
+                        await self.finish(session, along)
                 return
             base, current = outcome
             if _is_done(session, ticket, base) or (current.has_write(write_id) and not session.renewal_wanted):
                 # an earlier try of ours got through, and its reply did not; or another request has rotated it
                 self.settle(session, _holder(base, ticket, session), base, current)
-                await self.finish(session, along)
+                if along is not None:
+                    await self.finish(session, along)
                 return
             if session.strict:
                 session.check_conflicts(current.attributes)
@@ -116,13 +118,17 @@ class Writer:
 
     async def keep(self, session: Session) -> None:
         """Extend what was used of a session whose own record did not change, and write what else it has changed."""
-        along = None
-        if session.parts.known or session.recorded:
-            along = self._store.companions.staying(session, await self._store.now())
+        along = await self._along(session)
         if isinstance(session.ticket, Ticket):
             await self.touch(session, along)
         if along is not None:
             await self.finish(session, along)
+
+    async def _along(self, session: Session) -> Along | None:
+        """Give what *session* has to send along; None for most, which have nothing."""
+        if session.parts.known or session.recorded:
+            return self._store.companions.staying(session, await self._store.now())
+        return None
 
     async def finish(self, session: Session, along: Along) -> None:
         """Send what is left to send along with a session: nothing, unless another request wrote it meanwhile."""

@@ -171,11 +171,11 @@ class Attributes(MutableMapping[str, Any]):
                 self._operations[name] = [Set((name,), raw)]
 
     def now_stored_as(self, attributes: Mapping[str, bytes]) -> None:
-        """Start over with *attributes*; objects that the caller holds stay in use where they are equal."""
-        values = self._values
+        """Start over with *attributes*; objects that the caller can change stay in use where they are equal."""
+        values = [(name, self._values[name]) for name in self._baseline]
         self.stored = self._current = attributes
         self._forget_changes()
-        for name, value in values.items():
+        for name, value in values:
             raw = attributes.get(name)
             if raw is not None and encode(value, name) == raw:
                 self._remember(name, value, raw)

@@ -159,7 +159,7 @@ class Session(Attributes):
     @property
     def has_unsaved(self) -> bool:
         """Whether something would be lost without a save, other than a rotation."""
-        if self.header is None or self.ended or self.settings_changed or self.link_wanted:
+        if self.header is None or self.ended or self.settings_changed or self.link_wanted or self.device_changed:
             return True
         return bool(self.delta()) or self.parts.is_changed or bool(self.recorded)
 

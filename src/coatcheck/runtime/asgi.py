@@ -17,6 +17,9 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 SESSION_ENDED: Final = 4401
 """The close code of a WebSocket whose session has ended: of the range for private use, after HTTP's 401."""
 
+_PRIVATE: Final = tuple(
+    (name.lower().encode(), value.encode()) for name, value in Outcome(is_private=True).headers(None, None)
+)
 _REASON: Final = "session ended"
 _RAISES_SINCE: Final = (2, 4)  # the version of the specification from which `send` raises when the client is gone
 
@@ -111,15 +114,17 @@ def with_outcome(headers: RawHeaders, outcome: Outcome) -> RawHeaders:
         return headers
     kept, vary, cache_control = [], [], []
     for pair in headers:
-        match pair[0].lower():
-            case b"vary":
-                vary.append(pair[1].decode("latin-1"))
-            case b"cache-control":
-                cache_control.append(pair[1].decode("latin-1"))
-            case _:
-                kept.append(pair)
-    for name, value in outcome.headers(", ".join(vary), ", ".join(cache_control)):
-        kept.append((name.lower().encode(), value.encode("latin-1")))
+        name = pair[0].lower()
+        if name == b"vary":
+            vary.append(pair[1].decode("latin-1"))
+        elif name == b"cache-control":
+            cache_control.append(pair[1].decode("latin-1"))
+        else:
+            kept.append(pair)
+    if not vary and not cache_control and outcome.set_cookie is None:
+        return (*kept, *_PRIVATE)
+    for header, value in outcome.headers(", ".join(vary), ", ".join(cache_control)):
+        kept.append((header.lower().encode(), value.encode("latin-1")))
     return kept
 
 
