@@ -38,7 +38,9 @@ def table(found: Measures, group: str) -> list[str]:
     lines = [f"\n### {group}\n", "| | share of bare | requests/s | failed | p50 ms | p99 ms | store us | commands |"]
     lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for path in PATHS:
-        bare = next(measures for (one, on), measures in found.items() if (one.group, on) == (group, path) and one.is_bare)
+        bare = next(
+            measures for (one, on), measures in found.items() if (one.group, on) == (group, path) and one.is_bare
+        )
         for (one, on), measures in found.items():
             if (one.group, on) != (group, path):
                 continue

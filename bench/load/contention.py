@@ -1,6 +1,6 @@
 """32 connections add 1 to an attribute of one session: who keeps all increments, and how fast.
 
-    python -m bench.load.contention [GROUP ...]
+python -m bench.load.contention [GROUP ...]
 """
 
 import asyncio

@@ -142,7 +142,9 @@ async def _serving(contender: Contender, store: Store) -> AsyncIterator[Running]
             process.kill()
 
 
-async def one_session(running: Running, store: Store, *, seconds: float, connections: int = 32) -> tuple[Measure, float]:
+async def one_session(
+    running: Running, store: Store, *, seconds: float, connections: int = 32
+) -> tuple[Measure, float]:
     """Let all connections write one session; give the measure, and the share of the increments that were kept."""
     async with httpx.AsyncClient(base_url=running.url, timeout=30) as client:
         cookie = await _cookie(client)
@@ -165,7 +167,20 @@ async def load(running: Running, path: str, store: Store, *, seconds: float, con
     """Let wrk ask for *path* with all cookies in turn."""
     before = store.counters
     process = await asyncio.create_subprocess_exec(
-        *("taskset", "-c", STORE_CORE, "wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "5s"),
+        *(
+            "taskset",
+            "-c",
+            STORE_CORE,
+            "wrk",
+            "-t",
+            "1",
+            "-c",
+            str(connections),
+            "-d",
+            f"{seconds}s",
+            "--timeout",
+            "5s",
+        ),
         *("-s", _SCRIPT, running.url + path),
         env={"PATH": os.environ["PATH"], "LOAD_COOKIES": str(running.cookies)},
         stdout=asyncio.subprocess.PIPE,

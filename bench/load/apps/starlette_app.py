@@ -17,11 +17,9 @@ from coatcheck.starlette import SessionMiddleware
 
 _URL = os.environ["LOAD_STORE"]
 _MIDDLEWARE = {
-    "bare": lambda: [],
+    "bare": list,
     "starsessions": lambda: [
-        Middleware(
-            Starsessions, store=RedisStore(connection=Redis.from_url(_URL)), rolling=True, lifetime=1800
-        ),
+        Middleware(Starsessions, store=RedisStore(connection=Redis.from_url(_URL)), rolling=True, lifetime=1800),
         Middleware(SessionAutoloadMiddleware),
     ],
     "coatcheck": lambda: [Middleware(SessionMiddleware, url=_URL)],

@@ -27,7 +27,7 @@ from coatcheck.model.errors import (
     SourceLimited,
     StoreError,
 )
-from coatcheck.model.session import Session, Status
+from coatcheck.model.session import Session
 from coatcheck.model.ticket import Ticket
 
 log = logging.getLogger("coatcheck")

@@ -1,10 +1,14 @@
-"""The transport for asyncio."""
+"""The transport for asyncio.
+
+The calls of an event loop share a connection to each server (`SharedConnection`). What would hold up the others has
+one of its own, from a pool: long batches, and what is asked of sentinels.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from os import getpid
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
@@ -19,6 +23,10 @@ from coatcheck.runtime.batch import Batch
 from coatcheck.runtime.blocking import make_connection, refuse_replica
 from coatcheck.runtime.carrier import Carrier
 from coatcheck.runtime.errors import FOREIGN, Busy
+from coatcheck.runtime.shared import SharedConnection
+
+_LONG: Final = 16
+"""Commands of a batch that is not to stand in the way of others."""
 
 
 class AsyncTransport(Carrier):
@@ -76,10 +84,55 @@ class _Line:
         self.keeper = self._close_with_loop(lines)
         self._settings, self._topology, self._address = transport.settings, transport.topology, transport.address
         self._pools: dict[tuple[Node, bool], _Pool] = {}
+        self._shared: dict[Node, SharedConnection] = {}
+        self._connecting: dict[Node, asyncio.Task[SharedConnection]] = {}
         self._generation = 0
 
     async def exchange(self, batch: Batch, ends_at: float) -> None:
         """Send *batch* and fill in what comes back."""
+        if batch.is_sentinel or len(batch.commands) > _LONG:
+            await self._exchange_alone(batch, ends_at)
+            return
+        try:
+            shared = self._shared.get(batch.node)
+            if shared is None or shared.is_lost or self._generation != self._topology.generation:
+                shared = await self._connected(batch.node, ends_at)
+            batch.replies = await shared.call(batch.commands, min(ends_at - monotonic(), self._settings.attempt))
+        except TimeoutError:
+            batch.error = NoAnswer("no answer in time")
+        except (*FOREIGN, Busy) as error:
+            batch.error = error
+
+    async def _connected(self, node: Node, ends_at: float) -> SharedConnection:
+        """Give the shared connection to *node*; make one, for all who wait for it, if there is none."""
+        pool = self._pool(node, is_sentinel=False)
+        shared = self._shared.get(node)
+        if shared is not None and not shared.is_lost:
+            return shared
+        task = self._connecting.get(node)
+        if task is None:
+            task = self._connecting[node] = asyncio.create_task(self._connect(node, pool))
+            task.add_done_callback(lambda done: self._note_connected(node, done))
+        async with asyncio.timeout(min(ends_at - monotonic(), self._settings.attempt)):
+            return await asyncio.shield(task)
+
+    async def _connect(self, node: Node, pool: "_Pool") -> SharedConnection:
+        connection = pool.make()
+        try:
+            async with asyncio.timeout(self._settings.attempt):
+                await connection.connect()
+        except BaseException:
+            _close(connection)
+            raise
+        shared = self._shared[node] = SharedConnection(connection)
+        return shared
+
+    def _note_connected(self, node: Node, done: "asyncio.Task[SharedConnection]") -> None:
+        self._connecting.pop(node, None)
+        if not done.cancelled():
+            done.exception()  # those who wait have it
+
+    async def _exchange_alone(self, batch: Batch, ends_at: float) -> None:
         pool = self._pool(batch.node, is_sentinel=batch.is_sentinel)
         connection, is_clean = None, False
         try:
@@ -106,12 +159,16 @@ class _Line:
         """Close the connections to *node* that are not in use."""
         if pool := self._pools.get((node, False)):
             pool.drop()
+        if shared := self._shared.pop(node, None):
+            shared.retire()
 
     def _pool(self, node: Node, *, is_sentinel: bool) -> "_Pool":
         if self._generation != self._topology.generation:
             self._generation = self._topology.generation
             for name in [name for name in self._pools if not name[1] and name[0] not in self._topology.nodes]:
                 self._pools.pop(name).close()
+                if shared := self._shared.pop(name[0], None):
+                    shared.retire()
         pool = self._pools.get((node, is_sentinel))
         if pool is None:
             settings, address = self._settings, self._address
@@ -139,9 +196,13 @@ class _Line:
             loop = asyncio.get_running_loop()
             if lines.get(loop) is self:
                 del lines[loop]
+            for task in self._connecting.values():
+                task.cancel()
+            for shared in self._shared.values():
+                shared.close()
             for pool in self._pools.values():
                 pool.close()
-            self._pools = {}
+            self._pools, self._shared, self._connecting = {}, {}, {}
             await asyncio.sleep(0)  # transports close in the loop's next turn
 
 
@@ -172,10 +233,14 @@ class _Pool:
                 if not await _is_spoilt(connection):
                     return connection
                 _close(connection)
-            return make_connection(self._kind, self._options)
+            return self.make()
         except BaseException:
             self._room.release()
             raise
+
+    def make(self) -> Any:
+        """Make a connection that is not the pool's, without connecting it. Raises ConfigurationError."""
+        return make_connection(self._kind, self._options)
 
     def give_back(self, connection: Any, *, is_clean: bool) -> None:
         """Take a connection back; close it unless it *is_clean*, which it is not while a reply is outstanding."""

@@ -33,7 +33,7 @@ from coatcheck.model.errors import ConfigurationError, StoreUnavailable
 from coatcheck.runtime.address import Address, Node
 from coatcheck.runtime.batch import ALONG, Batch, Call
 from coatcheck.runtime.breaker import Breaker, Budget, backoff
-from coatcheck.runtime.errors import FOREIGN, Busy, code_of, is_refusal, is_untrusted, translated
+from coatcheck.runtime.errors import FOREIGN, Busy, Interrupted, code_of, is_refusal, is_untrusted, translated
 from coatcheck.runtime.settings import Settings
 from coatcheck.runtime.topology import Cluster, Single, topology_of
 
@@ -281,7 +281,8 @@ class Carrier(ABC):
         if not isinstance(trouble, TryAgainError):
             if call.retries > _RETRIES and call.trouble is not None:
                 raise translated(trouble, self.address) from trouble
-            if call.trouble is not None and not self._budget.spend(now):
+            is_free = call.retries == 1 and isinstance(trouble, Interrupted)  # one loss is not to cost many retries
+            if call.trouble is not None and not is_free and not self._budget.spend(now):
                 raise StoreUnavailable(
                     f"{translated(trouble, self.address)} (not tried again: too many calls have failed of late)"
                 ) from trouble

@@ -41,6 +41,10 @@ class NotPrimary(LostConnection):
     """A server that should be the primary says that it is none."""
 
 
+class Interrupted(LostConnection):
+    """A connection that many calls share was lost, and this was one of them."""
+
+
 class Busy(Exception):
     """All connections were in use for as long as there was time to wait."""
 

@@ -1,0 +1,139 @@
+"""One connection to a server that all tasks of an event loop share.
+
+What is asked for in one turn of the loop leaves in one write, and replies come in the order of the commands (Redis
+protocol: pipelining). A task that gives up waiting leaves its place in the queue, so its reply is taken off it and
+reaches nobody. Nothing waits for a turn of its own: a lone call leaves at the end of the turn that it is made in.
+
+redis-py opens the connection (TLS, credentials, database); from then on this reads and writes it.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import hiredis
+from redis._parsers.base import BaseParser
+from redis.exceptions import InvalidResponse
+from redis.exceptions import TimeoutError as NoAnswer
+
+from coatcheck.engine.transport import Command
+from coatcheck.runtime.errors import Busy, Interrupted
+
+_A_MOMENT: Final = 0.001
+_MOST_WAITING: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A call on its way. ends_at: until when to wait for it, by the loop's clock."""
+
+    replies: asyncio.Future[list[Any]]
+    count: int
+    ends_at: float
+    found: list[Any] = field(default_factory=list)
+
+
+class SharedConnection(asyncio.Protocol):
+    """A connection, from when redis-py has opened it until it is lost."""
+
+    def __init__(self, connection: Any) -> None:
+        """Take over *connection* (of redis-py's asyncio), which is connected and has no reply outstanding."""
+        self._loop = asyncio.get_running_loop()
+        self._connection = connection  # which would close it if nobody held it
+        self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001  it gives it to nobody
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=BaseParser.parse_error)
+        self._waiting: deque[_Waiting] = deque()
+        self._outgoing: list[bytes] = []
+        self._alarm: asyncio.TimerHandle | None = None
+        self._suspect: _Waiting | None = None
+        self._is_retired = False
+        self.is_lost = False
+        self._transport.set_protocol(self)
+
+    def call(self, commands: list[Command], seconds: float) -> asyncio.Future[list[Any]]:
+        """Send *commands*; give what will be their replies, the errors among them as exceptions.
+
+        It fails with Interrupted when the connection is lost, and with redis-py's TimeoutError when the replies have
+        not come after so many *seconds*: then the connection is given up, for all. Raises Busy.
+        """
+        if len(self._waiting) >= _MOST_WAITING:
+            raise Busy(f"{_MOST_WAITING} calls wait for an answer already")
+        if not self._outgoing:
+            self._loop.call_soon(self._send)
+        self._outgoing.extend(map(hiredis.pack_command, commands))  # type: ignore[arg-type]
+        call = _Waiting(self._loop.create_future(), len(commands), self._loop.time() + seconds)
+        self._waiting.append(call)
+        if self._alarm is None:
+            self._alarm = self._loop.call_at(call.ends_at, self._look_at_the_time)
+        return call.replies
+
+    def retire(self) -> None:
+        """Close it when the replies that are under way have come."""
+        self._is_retired = True
+        if not self._waiting:
+            self.close()
+
+    def close(self) -> None:
+        """Close it now."""
+        self._give_up(Interrupted("the connection was closed"))
+
+    def _send(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if outgoing and not self.is_lost:
+            self._transport.write(b"".join(outgoing))
+
+    def _look_at_the_time(self) -> None:
+        """Give the connection up where the oldest call has waited for too long."""
+        self._alarm = None
+        if not self._waiting:
+            return
+        oldest, now = self._waiting[0], self._loop.time()
+        if oldest.ends_at > now or oldest is not self._suspect:
+            # an event loop that was busy may find its alarms before the replies that have come: look once more
+            self._suspect = oldest if oldest.ends_at <= now else None
+            self._alarm = self._loop.call_at(max(oldest.ends_at, now + _A_MOMENT), self._look_at_the_time)
+            return
+        if not oldest.replies.done():
+            oldest.replies.set_exception(NoAnswer("no answer in time"))
+        self._give_up(Interrupted("an earlier answer did not come in time"))
+
+    def _give_up(self, reason: Interrupted) -> None:
+        self.is_lost = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        waiting, self._waiting = self._waiting, deque()
+        self._outgoing = []
+        for call in waiting:
+            if not call.replies.done():
+                call.replies.set_exception(Interrupted(*reason.args))
+        self._transport.abort()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection._parser.on_disconnect()  # noqa: SLF001  redis-py closes without waiting only where no task runs
+            connection._close()  # noqa: SLF001  the same
+
+    # What the loop calls
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on the replies that are complete."""
+        reader, waiting = self._reader, self._waiting
+        reader.feed(data)
+        try:
+            while (reply := reader.gets()) is not False:
+                call = waiting[0]
+                call.found.append(reply)
+                if len(call.found) == call.count:
+                    waiting.popleft()
+                    if not call.replies.done():
+                        call.replies.set_result(call.found)
+        except (IndexError, InvalidResponse) as error:
+            self._give_up(Interrupted(f"the server sent what nobody has asked for: {error}"))
+        if self._is_retired and not waiting:
+            self.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell all who wait."""
+        if not self.is_lost:
+            self._give_up(Interrupted(str(error) if error else "the server has closed the connection"))
