@@ -7,7 +7,8 @@
     /write  adds 1 to another
     /hits   tells that one
 
-The application has one core to itself; the load (wrk, 32 connections over 1,000 sessions) and the store share the other.
-A contender's share is its requests per second divided by those of the bare framework in the same round. Rounds go
+The application has one core to itself; the load (wrk, 32 connections over 1,000 sessions) and the store share the
+other. A contender's share is its requests per second divided by those of the bare framework in the same round. Rounds
+go
 through all contenders of a framework in turn, so that what slows the machine slows all; a figure is the median.
 """

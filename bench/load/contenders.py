@@ -7,7 +7,10 @@ from typing import Final
 
 from bench.field.stage import ROOT
 
-_UVICORN: Final = "-m uvicorn --no-access-log --log-level warning --loop uvloop --http httptools --port {{port}} bench.load.apps.{}:app"
+_UVICORN: Final = (
+    "-m uvicorn --no-access-log --log-level warning --loop uvloop --http httptools --port {{port}} "
+    "bench.load.apps.{}:app"
+)
 _GUNICORN: Final = "-m gunicorn --threads 8 --bind 127.0.0.1:{{port}} bench.load.apps.{}:app"
 _EXPRESS: Final = ROOT / "bench" / "load" / "express"
 _DJANGO_CACHE: Final = "django.core.cache.backends.redis.RedisCache"

@@ -123,7 +123,7 @@ async def _serving(contender: Contender, store: Store) -> AsyncIterator[Running]
 
             async def serves() -> bool:
                 if process.returncode is not None:
-                    sys.exit(f"{contender.group}, {contender.title} has ended:\n{Path(log.name).read_text()}")
+                    sys.exit(f"{contender.group}, {contender.title} has ended; see {log.name}")
                 with suppress(httpx.TransportError):
                     return (await client.get("/fill")).is_success
                 return False

@@ -10,7 +10,7 @@ from aiohttp_session import setup as set_up_peer
 from aiohttp_session.redis_storage import RedisStorage
 from redis.asyncio import Redis
 
-from bench.load.content import SESSION
+from bench.load.content import SESSION, add_one
 from coatcheck import aiohttp as coatcheck_aiohttp
 
 _URL, _VARIANT = os.environ["LOAD_STORE"], os.environ["LOAD_VARIANT"]
@@ -33,7 +33,7 @@ async def read(request: web.Request) -> web.Response:
 async def write(request: web.Request) -> web.Response:
     """Serve /write."""
     if not _is_bare:
-        (await get_session(request))["hits"] += 1
+        add_one(await get_session(request))
     return web.Response(text="written")
 
 

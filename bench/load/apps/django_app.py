@@ -12,7 +12,7 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from bench.load.content import SESSION
+from bench.load.content import SESSION, add_one
 
 _URL, _VARIANT = os.environ["LOAD_STORE"], os.environ["LOAD_VARIANT"]
 _engine, _, _backend = _VARIANT.partition(" on ")
@@ -70,7 +70,7 @@ def read(request: HttpRequest) -> HttpResponse:
 def write(request: HttpRequest) -> HttpResponse:
     """Serve /write."""
     if not _is_bare:
-        request.session["hits"] += 1
+        add_one(request.session.session if _engine == "coatcheck" else request.session)
     return HttpResponse("written", content_type="text/plain")
 
 
@@ -90,7 +90,10 @@ async def async_read(request: HttpRequest) -> HttpResponse:
 async def async_write(request: HttpRequest) -> HttpResponse:
     """Serve /write."""
     if not _is_bare:
-        await request.session.aset("hits", await request.session.aget("hits") + 1)
+        if _engine == "coatcheck":
+            add_one(await request.session.asession())
+        else:
+            await request.session.aset("hits", await request.session.aget("hits") + 1)
     return HttpResponse("written", content_type="text/plain")
 
 

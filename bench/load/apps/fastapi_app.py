@@ -7,7 +7,7 @@ from fastapi.responses import PlainTextResponse
 from redis_fastapi import FastAPIRedis, get_settings
 from redis_fastapi.deps import SessionDep
 
-from bench.load.content import SESSION
+from bench.load.content import SESSION, add_one
 from coatcheck.fastapi import CurrentSession, SessionMiddleware
 
 _URL, _VARIANT = os.environ["LOAD_STORE"], os.environ["LOAD_VARIANT"]
@@ -54,7 +54,7 @@ else:
     @app.get("/write")
     async def write_session(session: Session) -> str:
         """Serve /write."""
-        session["hits"] += 1
+        add_one(session)
         return "written"
 
     @app.get("/hits")

@@ -6,8 +6,8 @@ from flask import Flask, session
 from flask_session import Session
 from redis import Redis
 
-from bench.load.content import SESSION
-from coatcheck.flask import SessionInterface
+from bench.load.content import SESSION, add_one
+from coatcheck.flask import SessionInterface, session_of
 
 _URL, _VARIANT = os.environ["LOAD_STORE"], os.environ["LOAD_VARIANT"]
 _is_bare = _VARIANT == "bare"
@@ -39,7 +39,7 @@ def read() -> str:
 def write() -> str:
     """Serve /write."""
     if not _is_bare:
-        session["hits"] += 1
+        add_one(session if _VARIANT == "flask-session" else session_of())
     return "written"
 
 

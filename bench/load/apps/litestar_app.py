@@ -5,7 +5,7 @@ import os
 from litestar import Litestar, MediaType, Request, get
 from litestar.middleware.session.server_side import ServerSideSessionConfig
 
-from bench.load.content import SESSION
+from bench.load.content import SESSION, add_one
 
 _URL, _VARIANT = os.environ["LOAD_STORE"], os.environ["LOAD_VARIANT"]
 _is_bare = _VARIANT == "bare"
@@ -29,7 +29,7 @@ async def read(request: Request) -> str:
 async def write(request: Request) -> str:
     """Serve /write."""
     if not _is_bare:
-        request.session["hits"] += 1
+        add_one(request.session)
     return "written"
 
 

@@ -12,7 +12,7 @@ from starsessions import SessionAutoloadMiddleware
 from starsessions import SessionMiddleware as Starsessions
 from starsessions.stores.redis import RedisStore
 
-from bench.load.content import SESSION
+from bench.load.content import SESSION, add_one
 from coatcheck.starlette import SessionMiddleware
 
 _URL = os.environ["LOAD_STORE"]
@@ -42,7 +42,7 @@ async def read(request: Request) -> PlainTextResponse:
 async def write(request: Request) -> PlainTextResponse:
     """Serve /write."""
     if not _is_bare:
-        request.session["hits"] += 1
+        add_one(request.session)
     return PlainTextResponse("written")
 
 

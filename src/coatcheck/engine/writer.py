@@ -86,15 +86,13 @@ class Writer:
             if outcome is True:
                 if not session.ended:
                     self.settle(session, _holder(header, ticket, session), header, payload)
-                    if along is not None:
-                        await self.finish(session, along)
+                    await self.finish(session, along)
                 return
             base, current = outcome
             if _is_done(session, ticket, base) or (current.has_write(write_id) and not session.renewal_wanted):
                 # an earlier try of ours got through, and its reply did not; or another request has rotated it
                 self.settle(session, _holder(base, ticket, session), base, current)
-                if along is not None:
-                    await self.finish(session, along)
+                await self.finish(session, along)
                 return
             if session.strict:
                 session.check_conflicts(current.attributes)
@@ -121,8 +119,7 @@ class Writer:
         along = await self._along(session)
         if isinstance(session.ticket, Ticket):
             await self.touch(session, along)
-        if along is not None:
-            await self.finish(session, along)
+        await self.finish(session, along)
 
     async def _along(self, session: Session) -> Along | None:
         """Give what *session* has to send along; None for most, which have nothing."""
@@ -130,8 +127,10 @@ class Writer:
             return self._store.companions.staying(session, await self._store.now())
         return None
 
-    async def finish(self, session: Session, along: Along) -> None:
+    async def finish(self, session: Session, along: Along | None) -> None:
         """Send what is left to send along with a session: nothing, unless another request wrote it meanwhile."""
+        if along is None:
+            return
         handle, header = session.handle, session.header
         along.arrived()
         for attempt in range(ATTEMPTS):
