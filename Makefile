@@ -90,6 +90,22 @@ field: env ## Measure other session libraries in the same trials (ARGS="Flask" f
 	done
 	$(PYTHON_BIN) -m bench.field.trials $(ARGS)
 
+.PHONY: bench
+bench: bench-env ## Measure frameworks with coatcheck and with its peers under load (ARGS="Flask --rounds 3")
+	.venv-bench/bin/python -m bench.load $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: bench-env ## The same in short: bare, the best peer and coatcheck, on three frameworks
+	.venv-bench/bin/python -m bench.load Starlette FastAPI Flask --rounds 3 --seconds 2 $(ARGS)
+
+.PHONY: bench-env
+bench-env:
+	tools/debian wrk
+	@command -v node npm >/dev/null || tools/debian nodejs npm
+	@tools/setup .venv-bench bench/load/locks/bench.txt
+	@tools/setup .venv-bench-litestar bench/load/locks/litestar.txt --no-project
+	cd bench/load/express && npm ci --silent --no-audit --no-fund
+
 .PHONY: format
 format: env ## Format the code and mend what ruff can mend
 	$(PYTHON_BIN) -m ruff format .

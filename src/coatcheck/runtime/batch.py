@@ -26,6 +26,11 @@ class Batch:
     replies: list[Any] = field(default_factory=list)
     error: Exception | None = None
 
+    @property
+    def is_good(self) -> bool:
+        """Whether all replies came, and no error is among them."""
+        return self.error is None and not any([isinstance(reply, Exception) for reply in self.replies])
+
     def add(self, command: Command, place: int = ALONG) -> None:
         """Have *command* sent too."""
         self.commands.append(command)

@@ -64,13 +64,20 @@ class Carrier(ABC):
         if not self.topology.is_known and isinstance(self.topology, Single):
             self.topology.place(await self._join())
         self._budget.count()
+        ends_at, sent = self._deadline(len(commands)), None
+        node = self.topology.sole
+        if node is not None and not self.topology.is_stale and not self._breakers:  # as nearly always
+            sent = Batch(node, list(commands), list(range(len(commands))))
+            await self.exchange([sent], ends_at)
+            if sent.is_good:
+                return sent.replies
+        call = Call(commands, ends_at)
         is_scan = commands[0][0] == "SCAN" if commands else False
-        call = Call(commands, self._deadline(len(commands)))
         if is_scan and isinstance(self.topology, Cluster):
             call.commands = tuple(self.topology.scan(command) for command in commands)
             await self._carry_out(call, commands)
             return [self.topology.scanned(*pair) for pair in zip(commands, call.replies, strict=True)]
-        await self._carry_out(call, commands)
+        await self._carry_out(call, commands, sent)
         return call.replies
 
     @abstractmethod
@@ -107,15 +114,12 @@ class Carrier(ABC):
     def _deadline(self, commands: int) -> float:
         return monotonic() + self.settings.deadline * max(1, commands / _COMMANDS_A_DEADLINE)
 
-    async def _carry_out(self, call: Call, wanted: tuple[Command, ...]) -> None:
+    async def _carry_out(self, call: Call, wanted: tuple[Command, ...], sent: Batch | None = None) -> None:
+        """Do what is left of *call*. sent: what has been exchanged already, and not gone well."""
         has_revived, rounds = False, 0
         while call.missing:
             rounds += 1
-            if self.topology.is_stale:
-                await self._look(call)
-            batches = self._batches(call, wanted) if self.topology.is_known else []
-            if batches:
-                await self.exchange(batches, call.ends_at)
+            batches, sent = ([sent], None) if sent is not None else (await self._exchanged(call, wanted), None)
             has_trouble = not batches or self._take(call, batches)
             while call.split:
                 await self._read_singly(call, call.split.pop())
@@ -126,6 +130,15 @@ class Carrier(ABC):
                     await self._start_again(call)
                     continue
                 await self._wait_for_retry(call)
+
+    async def _exchanged(self, call: Call, wanted: tuple[Command, ...]) -> list[Batch]:
+        """Send what is missing; give what came of it, nothing where nobody is known to send it to."""
+        if self.topology.is_stale:
+            await self._look(call)
+        batches = self._batches(call, wanted) if self.topology.is_known else []
+        if batches:
+            await self.exchange(batches, call.ends_at)
+        return batches
 
     async def _read_singly(self, call: Call, place: int) -> None:
         """Read the keys of an MGET one by one: while their slot moves, each is on the one node or on the other."""
