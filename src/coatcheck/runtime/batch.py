@@ -29,7 +29,7 @@ class Batch:
     @property
     def is_good(self) -> bool:
         """Whether all replies came, and no error is among them."""
-        return self.error is None and not any([isinstance(reply, Exception) for reply in self.replies])
+        return self.error is None and not any(isinstance(reply, Exception) for reply in self.replies)
 
     def add(self, command: Command, place: int = ALONG) -> None:
         """Have *command* sent too."""
