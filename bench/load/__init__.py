@@ -1,0 +1,1 @@
+"""Benchmarks under load; this module holds what every session of theirs holds."""
