@@ -117,9 +117,8 @@ class Filler:
                 server.script_load(script.source)
         self._keys = Keys("cc")
         self.transport: Final = Stepped(self._server_of)
-        self.operations: Final = Operations(
-            self.transport, keyring=Keyring.parse(coatcheck.new_key()), policy=policy, prefix="cc"
-        )
+        self.keyring: Final = Keyring.parse(coatcheck.new_key())
+        self.operations: Final = Operations(self.transport, keyring=self.keyring, policy=policy)
 
     def anonymous(self, count: int) -> list[Session]:
         """Create *count* anonymous sessions through the library."""
@@ -127,9 +126,10 @@ class Filler:
 
     def bound(self, subjects: Iterable[str]) -> list[Session]:
         """Sign *subjects* in through the library, each into a new session."""
-        return self.transport.run(self._sign_in(subject) for subject in subjects)
+        return self.transport.run(self.sign_in(subject) for subject in subjects)
 
-    async def _sign_in(self, subject: str) -> Session:
+    async def sign_in(self, subject: str) -> Session:
+        """Sign *subject* in with a new session."""
         session = self.operations.new()
         session.update(SESSION)
         await self.operations.bind(session, subject)
@@ -141,7 +141,8 @@ class Filler:
         handle, header = session.handle, session.header
         if handle is None or header is None:
             raise RuntimeError("a session that was just stored has a handle and a header")
-        model, now = self._servers[handle.partition].get(self._keys.record(handle)), header.seen_at
+        model: Any = self._servers[handle.partition].get(self._keys.record(handle))
+        now = header.seen_at
         self.transport.run([self.operations.revoke(session)])
         lua = files("coatcheck.engine") / "lua"
         source = "".join((lua / f"{part}.lua").read_text() for part in ("record", "events", "index")) + _COPY
