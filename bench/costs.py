@@ -37,7 +37,7 @@ class Cost:
 class Bench:
     """Some thousand sessions that were made through the library, among many others."""
 
-    def __init__(self, url: str, filler: Filler, count: int = 2000) -> None:
+    def __init__(self, url: str, filler: Filler, count: int = 1000) -> None:
         """Make *count* bound sessions on the one server at *url*."""
         self._client = redis.Redis.from_url(url)
         self._filler = filler

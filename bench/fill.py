@@ -91,17 +91,17 @@ class Stepped:
         return [results[i] for i in range(len(works))]
 
     def _carry(self, asked: dict[int, tuple[Command, ...]]) -> dict[int, list[Any]]:
-        lines: dict[redis.Redis, list[tuple[int, Command]]] = {}
+        lines: dict[redis.Redis, list[tuple[int, int]]] = {}
         for i, commands in asked.items():
-            for command in commands:
-                lines.setdefault(self._server_of(command), []).append((i, command))
-        replies: dict[int, list[Any]] = {i: [] for i in asked}
+            for number, command in enumerate(commands):
+                lines.setdefault(self._server_of(command), []).append((i, number))
+        replies: dict[int, list[Any]] = {i: [None] * len(commands) for i, commands in asked.items()}
         for server, sent in lines.items():
             with server.pipeline(transaction=False) as pipeline:
-                for _, command in sent:
-                    pipeline.execute_command(*command)
-                for (i, _), reply in zip(sent, pipeline.execute(), strict=True):
-                    replies[i].append(reply)
+                for i, number in sent:
+                    pipeline.execute_command(*asked[i][number])
+                for (i, number), reply in zip(sent, pipeline.execute(), strict=True):
+                    replies[i][number] = reply
         return replies
 
 

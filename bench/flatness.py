@@ -2,21 +2,23 @@
 
     python -m bench.flatness 10000 100000 1000000     (10000000 take some 8 GB)
 
-The server is filled to each size with copies of a real session; what is measured is done with sessions made through
-the library among them. The longest scripts are by SLOWLOG, on the wall clock, and so are waits: on a busy machine they
-may have been interrupted. The CPU of the server's process, divided by the scripts, has no such doubt.
+A server for each size is filled with copies of a real session; what is measured is done with sessions made through
+the library among them, in rounds that go through all sizes in turn. The longest scripts are by SLOWLOG, on the wall
+clock, and so are waits: on a busy machine they may have been interrupted. The CPU of the server's process, divided by
+the scripts, has no such doubt.
 """
 
 import argparse
+import statistics
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import redis
 
-from bench.costs import Bench, cpu_of, info
+from bench.costs import Bench, Cost, cpu_of, info
 from bench.fill import Filler
 from bench.memory import used, version_of, write
 from coatcheck.engine.keys import Keys
@@ -30,17 +32,30 @@ MANY: Final = 3000
 """Sessions of one subject, in the longest scripts."""
 
 
-def flatness(client: redis.Redis, url: str, sizes: list[int]) -> None:
-    """Fill the server to each of *sizes* in turn, and write what the operations cost there."""
-    filler, filled = Filler([client]), 0
-    write("| sessions | | in the command us | server CPU us | alone p50 us | p99 us |")
+def flatness(settings: TopologySettings, sizes: list[int], rounds: int) -> None:
+    """Fill a server to each of *sizes*, and write what the operations cost there: medians of interleaved rounds."""
+    with ExitStack() as stack:
+        found: dict[int, list[list[Cost]]] = {}
+        benches = {}
+        for size in sizes:
+            topology = stack.enter_context(LocalTopology("single", settings))
+            client = stack.enter_context(redis.Redis.from_url(topology.url))
+            filler = Filler([client])
+            filler.copies(size, bound=True)
+            write(f"{size:,} sessions: {client.dbsize():,} keys, {used(client) / 1e6:,.0f} MB")
+            benches[size] = Bench(topology.url, filler)
+        for _ in range(rounds):
+            for size, bench in benches.items():
+                found.setdefault(size, []).append(bench.measure())
+    write("\n| | sessions | in the command us | server CPU us | alone p50 us | p99 us |")
     write("| --- | --- | --- | --- | --- | --- |")
-    for size in sizes:
-        filler.copies(size - filled, bound=True, first=filled)
-        filled = size
-        for cost in Bench(url, filler).measure():
-            write(f"| {size:,} | {cost.name} | {cost.script:.1f} | {cost.cpu:.1f} | {cost.p50:.0f} | {cost.p99:.0f} |")
-    write(f"\n{client.dbsize():,} keys, {used(client) / 2**20:,.0f} MB")
+    for number, cost in enumerate(found[sizes[0]][0]):
+        for size in sizes:
+            costs = [measured[number] for measured in found[size]]
+            script, cpu, p50, p99 = (
+                statistics.median(getattr(one, field) for one in costs) for field in ("script", "cpu", "p50", "p99")
+            )
+            write(f"| {cost.name} | {size:,} | {script:.1f} | {cpu:.1f} | {p50:.0f} | {p99:.0f} |")
 
 
 def longest(client: redis.Redis) -> None:
@@ -127,14 +142,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.flatness", description=__doc__)
     parser.add_argument("sizes", nargs="*", type=int, default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--server", help="another server than the bundled one, such as redis-server")
-    parser.add_argument("--only-longest", action="store_true", help="the scripts only, on an empty server")
+    parser.add_argument("--only-longest", action="store_true", help="the scripts only")
+    parser.add_argument("--only-flatness", action="store_true", help="the operations only")
+    parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     settings = TopologySettings(server=given.server, appendfsync=None)
     with LocalTopology("single", settings) as topology, redis.Redis.from_url(topology.url) as client:
         write(f"{version_of(client)}\n")
-        if not given.only_longest:
-            flatness(client, topology.url, given.sizes)
-        longest(client)
+        if not given.only_flatness:
+            longest(client)
+    if not given.only_longest:
+        flatness(settings, given.sizes, given.rounds)
 
 
 if __name__ == "__main__":

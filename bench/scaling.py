@@ -6,8 +6,8 @@
 
 The model, in words: a session lies in one of 256 partitions, chosen at random (anonymous) or by a hash of its subject
 (bound), and every partition in one slot; so a shard's sessions are binomial around its share of the partitions. Its
-memory is its sessions times what one takes, and its partitions times what they take whatever they hold. Its work is what
-its sessions ask for, times what each operation costs.
+memory is its sessions times what one takes, and its partitions times what they take whatever they hold. Its work is
+what its sessions ask for, times what each operation costs.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from typing import Final
 
 import redis
 
-from bench.costs import info
 from bench.fill import Filler
 from bench.memory import used, write
 from bench.shards import partitions_of_each, shard_of
@@ -47,8 +46,10 @@ class Units:
     """Bytes of a bound session, the only one of its subject, with its index entries, without events."""
     event: float
     """Bytes of an event."""
+    node: float
+    """Bytes that a stream takes at a time: each of its nodes has them until it is full."""
     partition: float
-    """Bytes of a partition that is in use, however little."""
+    """Bytes of a partition that is in use, however little, without its events: keys, tables of its own on a cluster."""
     epoch: float
     """Bytes of an epoch: there is one a partition after `revoke_everyone`."""
     load: float
@@ -56,20 +57,21 @@ class Units:
     touch: float
     sign_in: float
     swept: float
-    """Of an entry that is due in the expiry index, and put off or settled."""
+    """Of an entry that is due in the expiry index, and put off; settling one that has ended takes three times that."""
 
 
 VALKEY: Final = Units(
-    anonymous=416,
-    bound=667,
-    event=72,
-    partition=860,
+    anonymous=420,
+    bound=675,
+    event=70,
+    node=4096,
+    partition=1500,
     epoch=110,
-    load=2.0,
-    save=12.0,
-    touch=5.0,
-    sign_in=25.0,
-    swept=10.0,
+    load=2.5,
+    save=13.0,
+    touch=6.5,
+    sign_in=28.0,
+    swept=4.0,
 )
 """Of Valkey 9.1.2, measured with bench.memory and bench.flatness (docs/scaling.md)."""
 
@@ -85,7 +87,7 @@ class Load:
     written: float = 0.1
     """The share of requests that save a change."""
     idle: float = 1800
-    """The idle timeout, in seconds: use is recorded once in a tenth of it, an index entry looked at once in all of it."""
+    """The idle timeout, in seconds: use is recorded once in a tenth of it, an index entry looked at once in it."""
     lives: float = 3600
     """Seconds between the beginning of a session and its end."""
 
@@ -110,9 +112,9 @@ def largest_shard(sessions: float, shards: int, units: Units, load: Load) -> Sha
     partitions = max(partitions_of_each(shards))
     share = partitions / PARTITIONS
     own = sessions * share
-    kept = min(own / partitions / load.lives * 7 * 86_400, EVENTS_KEPT)  # an event a session at least, kept for a week
+    told = own / partitions / load.lives * 7 * 86_400  # an event a session at least, kept for a week
     size = own * ((1 - load.bound) * units.anonymous + load.bound * units.bound)
-    size += partitions * (units.partition + kept * units.event + units.epoch)
+    size += partitions * (units.partition + stream(told, units) + units.epoch)
     touches = min(load.requests * (1 - load.written), 10 / load.idle)
     begins = 1 / load.lives
     work = load.requests * units.load + load.requests * load.written * units.save + touches * units.touch
@@ -125,6 +127,11 @@ def largest_shard(sessions: float, shards: int, units: Units, load: Load) -> Sha
         operations=own * (load.requests * (1 + load.written) + touches + begins),
         cpu=own * work / 1e6,
     )
+
+
+def stream(events: float, units: Units) -> float:
+    """Compute the bytes of a partition's stream that was told of *events*: its last node is half full on average."""
+    return max(units.node, min(events, EVENTS_KEPT) * units.event + units.node / 2)
 
 
 def spread() -> list[tuple[int, int, int, float]]:
@@ -159,7 +166,7 @@ class Comparison:
 def check(servers: list[redis.Redis], count: int, units: Units) -> list[Comparison]:
     """Sign *count* subjects in through the library, on the primaries of a cluster; compare each with the prediction."""
     filler = Filler(servers)
-    empty = [_data(server) for server in servers]
+    empty = [used(server) for server in servers]
     sessions = filler.bound(f"user-{number}" for number in range(count))
     places = [shard_of(session.handle.partition, len(servers)) for session in sessions if session.handle]
     found = []
@@ -172,8 +179,8 @@ def check(servers: list[redis.Redis], count: int, units: Units) -> list[Comparis
                 sessions=count * share,
                 found_sessions=own,
                 deviations=abs(own - count * share) / deviation,
-                bytes=own * (units.bound + units.event) + held * units.partition,
-                found_bytes=_data(server) - empty[shard],
+                bytes=own * units.bound + held * (units.partition + stream(own / held, units)),
+                found_bytes=used(server) - empty[shard],
             )
         )
     return found
@@ -184,19 +191,13 @@ def primaries(topology: LocalTopology) -> list[redis.Redis]:
     return [redis.Redis.from_url(f"redis://{address}") for address in topology.addresses]
 
 
-def _data(server: redis.Redis) -> int:
-    """Give used_memory without what is kept for replicas, which is no session's."""
-    total = used(server)
-    return total - int(info(server, "memory")["mem_total_replication_buffers"])
-
-
 def main() -> None:
     """Write tables in Markdown, or check the model. Exit code 1: it does not hold."""
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__)
     parser.add_argument("--check", nargs="?", type=int, const=100_000, metavar="SESSIONS")
     given = parser.parse_args()
     if given.check is None:
-        _write_tables()
+        write("\n".join(tables()))
         return
     with LocalTopology("cluster", TopologySettings(appendfsync=None)) as topology:
         servers = primaries(topology)
@@ -215,26 +216,25 @@ def main() -> None:
         sys.exit(f"memory is to be within {MEMORY_TOLERANCE:.0%}, sessions within {SPREAD_TOLERANCE:g} deviations")
 
 
-def _write_tables() -> None:
-    write("| shards | partitions of a shard | the largest has more than an even share |")
-    write("| --- | --- | --- |")
+def tables() -> list[str]:
+    """Make the tables of docs/scaling.md that are computed, in Markdown."""
+    lines = ["| shards | partitions of a shard | the largest has more than an even share |", "| --- | --- | --- |"]
     for shards, fewest, most, above in spread():
-        held = f"{most}" if fewest == most else f"{fewest} to {most}"
-        write(f"| {shards} | {held} | {above:+.1%} |")
-    write("\n| sessions | shards | on the largest | deviation | memory GB | operations/s | cores busy |")
-    write("| --- | --- | --- | --- | --- | --- | --- |")
+        lines.append(f"| {shards} | {fewest if fewest == most else f'{fewest} to {most}'} | {above:+.1%} |")
+    lines += ["", "| sessions | shards | on the largest | deviation | memory GB | operations/s | cores busy |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
     for exponent in range(4, 10):
         for shards in (1, 3, 10, 30, 100):
             shard = largest_shard(10**exponent, shards, VALKEY, Load())
-            write(
+            lines.append(
                 f"| 10^{exponent} | {shards} | {shard.sessions:,.0f} | ±{shard.deviation / shard.sessions:.2%} "
-                f"| {shard.bytes / 1e9:,.3g} | {shard.operations:,.0f} | {shard.cpu:.2g} |"
+                f"| {shard.bytes / 1e9:,.3f} | {shard.operations:,.0f} | {shard.cpu:.4f} |"
             )
-    write("\n| | a partition | on 3 shards | on 100 shards |")
-    write("| --- | --- | --- | --- |")
-    for name, size in (("epochs", VALKEY.epoch), ("streams of events, full", EVENTS_KEPT * VALKEY.event)):
-        most = [max(partitions_of_each(shards)) * size / 1e6 for shards in (3, 100)]
-        write(f"| {name} | {size / 1e6:.3g} MB | {most[0]:.3g} MB | {most[1]:.3g} MB |")
+    lines += ["", "| in all | a partition | on 1 shard | on 3 | on 100 |", "| --- | --- | --- | --- | --- |"]
+    for name, unit in (("epochs", VALKEY.epoch), ("streams of events, full", stream(EVENTS_KEPT, VALKEY))):
+        sizes = [unit, *(max(partitions_of_each(shards)) * unit for shards in (1, 3, 100))]
+        lines.append(f"| {name} | {' | '.join(f'{size / 1e6:.4f} MB' for size in sizes)} |")
+    return lines
 
 
 if __name__ == "__main__":
