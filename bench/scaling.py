@@ -66,11 +66,11 @@ VALKEY: Final = Units(
     event=70,
     node=4096,
     partition=1500,
-    epoch=110,
-    load=2.5,
-    save=13.0,
-    touch=6.5,
-    sign_in=28.0,
+    epoch=100,
+    load=3.0,
+    save=17.0,
+    touch=8.6,
+    sign_in=43.0,
     swept=4.0,
 )
 """Of Valkey 9.1.2, measured with bench.memory and bench.flatness (docs/scaling.md)."""
