@@ -100,8 +100,24 @@ def test_of_a_subject(warm, sent):
 
 
 def test_sweep(warm, sent):
-    """Sweeping is one script for each of the 256 partitions, sent together."""
+    """Sweeping is one script for each of the 256 partitions."""
     assert sent(warm.sweep) == ["EVALSHA"] * 256
+
+
+@pytest.mark.parametrize("call", ["sweep", "read_events"])
+def test_others_get_their_turn(warm, monkeypatch, call):
+    """No more than eight of the scripts that may be long are sent in one go: the server serves others in between."""
+    transport, sizes = getattr(warm, "core", warm)._store.transport, []
+    carry = transport.call
+
+    async def count(*commands):
+        sizes.append(len(commands))
+        return await carry(*commands)
+
+    monkeypatch.setattr(transport, "call", count)
+    getattr(warm, call)(*(["group", "one"] if call == "read_events" else []))
+
+    assert sizes == [8] * 32
 
 
 def test_limit(open_sessions, warm, sent):

@@ -36,6 +36,11 @@ log = logging.getLogger("coatcheck")
 Opened = tuple[Header, Payload]
 
 ALL_PARTITIONS: Final = tuple(range(PARTITIONS))
+_TOGETHER: Final = 8
+GROUPS: Final = tuple(ALL_PARTITIONS[first : first + _TOGETHER] for first in range(0, PARTITIONS, _TOGETHER))
+"""All partitions, those together for which long scripts may be sent at once: a server carries out what one client has
+sent before it turns to the next client."""
+
 NO_CAUSE: Final = Cause()
 FIRST_PAGE: Final = b"0"
 
@@ -392,26 +397,28 @@ class Store:
             for (handle, created_at), left in zip(asked, replies, strict=False)
         ]
 
-    async def sweep(self, partitions: list[int], at_most: int) -> list[tuple[int, int]]:
+    async def sweep(self, partitions: tuple[int, ...], at_most: int) -> list[tuple[int, int]]:
         """Settle what is due in the expiry indexes: entries looked at and sessions ended, for each partition."""
         now = await self.now()
         replies = await self._call(*(self._sweep(partition, now, at_most) for partition in partitions))
         return [(reply[0], len(reply) - 1) for reply in replies]
 
     async def read_events(self, group: str, consumer: str, at_most: int, claim_after: int) -> list[Event]:
-        """Take events of all partitions for *consumer* of *group*: at most *at_most* of each. claim_after: ms."""
-        replies = await self._call(
-            *(
-                scripts.READ_EVENTS.command((self._keys.events(partition),), group, consumer, at_most, claim_after)
-                for partition in ALL_PARTITIONS
+        """Take events of all partitions for *consumer* of *group*: at most *at_most* of each. claim_after: ms.
+
+        A round trip for each of GROUPS. What was read before one that fails is claimed again, as is any that nobody
+        acknowledges.
+        """
+        told = (group, consumer, at_most, claim_after)
+        found: list[Event] = []
+        for partitions in GROUPS:
+            replies = await self._call(
+                *(scripts.READ_EVENTS.command((self._keys.events(partition),), *told) for partition in partitions)
             )
-        )
-        return [
-            event
-            for partition, entries in zip(ALL_PARTITIONS, replies, strict=True)
-            for entry in entries
-            if (event := _event(partition, entry)) is not None
-        ]
+            for partition, entries in zip(partitions, replies, strict=True):
+                events = (_event(partition, entry) for entry in entries)
+                found += [event for event in events if event is not None]
+        return found
 
     async def acknowledge_events(self, group: str, events: Iterable[Event]) -> int:
         """Take *events* off the group's pending ones; give how many were among them."""
