@@ -6,7 +6,7 @@ Run it when the format gets a new version, never to make a failing test pass: wh
 import datetime as dt
 import hashlib
 import json
-from dataclasses import replace
+from msgspec.structs import replace
 from decimal import Decimal
 from pathlib import Path
 from unittest.mock import patch

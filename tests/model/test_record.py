@@ -2,7 +2,7 @@
 
 import hashlib
 import pickle
-from dataclasses import replace
+from msgspec.structs import replace
 
 import msgspec
 import pytest
