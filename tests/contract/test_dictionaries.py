@@ -101,7 +101,7 @@ def test_processes_that_run(server, open_sessions, trained, clock):
 
 
 def test_round_trips(server, open_sessions, dictionary):
-    """An unknown dictionary is one more command, once in a process; a write asks for the one in use every five minutes."""
+    """An unknown dictionary is one more command, once in a process; a write asks every five minutes which is in use."""
     session, reader = open_sessions().create(content()), open_sessions(clock=None)
     with server.commands() as commands:
         reader.load(session.identifier)
@@ -124,7 +124,7 @@ def test_training_that_does_not_pay(server, open_sessions):
 
     assert not done.pays
     assert sessions.dictionaries() == []
-    assert server.keys(":d") == []
+    assert server.keys("}:d") == []
 
 
 def test_too_few_sessions(open_sessions):
@@ -153,7 +153,7 @@ def test_next_dictionary(server, open_sessions, dictionary, clock):
     sessions = open_sessions()
     first = sessions.create(content())
     for number in range(220):
-        sessions.create({"order": f"number {number}", "delivery": "by the evening of the next working day", "paid": True})
+        sessions.create({"order": f"no {number}", "delivery": "by the evening of the next working day", "paid": True})
 
     done = sessions.train_dictionary()
 
@@ -192,13 +192,13 @@ def test_dictionary_goes_by_itself(server, open_sessions, dictionary, clock):
     sessions.create(content())
     clock.advance(timedelta(days=10))
 
-    assert server.keys(":d") == []
+    assert server.keys("}:d") == []
     assert named_by(server, sessions.create(content())) == 0
     assert sessions.dictionaries() == []
 
 
 def test_drop(server, open_sessions, dictionary, clock):
-    """A dictionary in use goes in three steps: no more is compressed with it, then no record needs it, then it is gone."""
+    """A dictionary in use goes in steps: no more is compressed with it, then no record needs it, then it is gone."""
     sessions, name = open_sessions(), f"{dictionary:08x}"
     session = sessions.create(content())
 
@@ -214,7 +214,7 @@ def test_drop(server, open_sessions, dictionary, clock):
     assert named_by(server, sessions.create(content())) == 0
     sessions.revoke(session)
     assert sessions.drop_dictionary(name) == Dropped(deleted=True)
-    assert server.keys(":d") == []
+    assert server.keys("}:d") == []
     assert sessions.drop_dictionary(name) is None
 
 
@@ -297,7 +297,7 @@ def test_dropped_while_a_process_slept(server, open_sessions, dictionary, clock)
     server.client.delete(NAMES.dictionary(dictionary), NAMES.dictionaries)
 
     assert named_by(server, sessions.create(content())) == 0
-    assert server.keys(":d") == []
+    assert server.keys("}:d") == []
 
 
 @pytest.mark.requirement("R45")

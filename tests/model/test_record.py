@@ -2,7 +2,6 @@
 
 import hashlib
 import pickle
-from msgspec.structs import replace
 
 import msgspec
 import pytest
@@ -10,6 +9,7 @@ import zstandard
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from coatcheck import Keyring, RecordCorrupted
 from coatcheck.model.codec import decode, encode

@@ -1,7 +1,5 @@
 """Training: a dictionary holds what many have in common, and nothing that only few have."""
 
-import random
-import re
 import secrets
 
 import pytest
@@ -14,13 +12,13 @@ from coatcheck.model.training import FEWEST_HOLDERS, SIZES, Sample, anonymous, t
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
-def body(number, draw, **further):
+def body(number, **further):
     """Make a payload of a shop's session, with a name that nobody else has."""
     attributes = {
         "user_id": number,
         "email": f"{secrets.token_hex(5)}@example.org",
         "backend": BACKEND,
-        "cart": [{"sku": f"BK-{draw.randrange(30):05d}", "title": "Notes on the Engine", "n": draw.randint(1, 3)}],
+        "cart": [{"sku": f"BK-{number * 7919 % 30:05d}", "title": "Notes on the Engine", "n": number % 3}],
         **further,
     }
     return Payload(str(number), {name: encode(value) for name, value in attributes.items()}).encode()
@@ -28,8 +26,7 @@ def body(number, draw, **further):
 
 def samples(count, **further):
     """Make samples of as many holders."""
-    draw = random.Random(1)
-    return [Sample(str(number), body(number, draw, **further)) for number in range(count)]
+    return [Sample(str(number), body(number, **further)) for number in range(count)]
 
 
 def grams(texts, size=6):
@@ -41,11 +38,8 @@ def grams(texts, size=6):
 def test_nothing_that_few_have():
     """No word that occurs in the sessions of 19 holders gets into what is trained on; what 20 have does."""
     rare, common = b"correcthorsebatterystaple", b"philanthropicmuseumvisits"
-    given = [
-        Sample(str(i), body(i, random.Random(i), a=rare.decode() if i < FEWEST_HOLDERS - 1 else "") + bytes(1))
-        for i in range(300)
-    ]
-    given += [Sample(f"x{i}", body(i, random.Random(i), a=common.decode())) for i in range(FEWEST_HOLDERS)]
+    given = [Sample(str(i), body(i, a=rare.decode() if i < FEWEST_HOLDERS - 1 else "") + bytes(1)) for i in range(300)]
+    given += [Sample(f"x{i}", body(i, a=common.decode())) for i in range(FEWEST_HOLDERS)]
 
     texts = anonymous(given)
     content = b"".join(texts)
@@ -60,7 +54,7 @@ def test_one_holder_counts_once():
     """A secret that one user has in any number of sessions stays out, however often it occurs."""
     secret = secrets.token_hex(40)
     given = samples(300)
-    given += [Sample("ada", body(7, random.Random(n), note=secret)) for n in range(100)]
+    given += [Sample("ada", body(7, note=secret)) for _ in range(100)]
 
     texts = anonymous(given)
 
@@ -70,15 +64,14 @@ def test_one_holder_counts_once():
 @pytest.mark.requirement("R60")
 def test_what_stands_together_means_nothing():
     """Two common words that only one holder's session puts together are not put together again for that reason."""
-    given = [Sample(str(i), b"\x00" * 2 + b"illness: " + (b"AAAAAAAA" if i % 2 else b"BBBBBBBB") + secrets.token_bytes(9)
-             + (b"borough1" if i < 100 else b"borough2")) for i in range(200)]  # fmt: skip
+    illnesses, boroughs = (b"an asthma", b"no asthma"), (b"in Camden", b"in Hackney")
+    given = [
+        Sample(str(i), illnesses[i % 2] + secrets.token_bytes(9) + boroughs[i % 2]) for i in range(200)
+    ]  # who has one lives in the other borough
 
-    pairs = {bytes(found) for text in anonymous(given) for found in re.findall(rb"(A{8}|B{8}).{9}(?=borough)", text, re.DOTALL)}
+    dealt = {tuple(word in text for word in (*illnesses, *boroughs)) for _ in range(3) for text in anonymous(given)}
 
-    assert pairs == {b"AAAAAAAA", b"BBBBBBBB"}
-    dealt = [(b"AAAAAAAA" in text, b"borough1" in text) for text in anonymous(given)]
-    kept = [(i % 2 == 1, i < 100) for i in range(200)]
-    assert dealt != kept
+    assert {(True, False, False, True), (False, True, True, False)} <= dealt
 
 
 def test_texts_are_like_the_samples():
