@@ -64,8 +64,8 @@ def test_training_that_does_not_pay(command, sessions):  # noqa: F811
 def test_dropping(command, live, server, key):  # noqa: F811
     """While records need it a dictionary stays, and they are counted; then it is deleted."""
     name = command("dictionary", "train")[1].splitlines()[3].split()[0]
-    with coatcheck.Sessions(server.url, keys=key) as sessions:
-        session = sessions.create({"user_id": 1, **CONTENT})
+    with coatcheck.Sessions(server.url, keys=key) as opened:
+        session = opened.create({"user_id": 1, **CONTENT})
     command("dictionary", "drop", name)
     listed = next(key for key in server.keys("}:d") if key.endswith("}:d"))
     server.client.zincrby(listed, -901_000, "-")
@@ -75,8 +75,8 @@ def test_dropping(command, live, server, key):  # noqa: F811
     assert code == 1
     assert out == f"1 records need {name}; nothing is compressed with it any more, so it goes after them\n"
 
-    with coatcheck.Sessions(server.url, keys=key) as sessions:
-        sessions.revoke(session)
+    with coatcheck.Sessions(server.url, keys=key) as opened:
+        opened.revoke(session)
     assert command("dictionary", "drop", name) == (0, f"{name} is deleted\n", "")
     assert command("dictionary", "drop", name) == (1, f"there is no dictionary {name}\n", "")
 
