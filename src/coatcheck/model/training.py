@@ -8,7 +8,7 @@ anew among the sessions, so that it means nothing which of them stand side by si
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from secrets import SystemRandom, randbelow
 from time import perf_counter
 from typing import Final
@@ -44,8 +44,8 @@ _random: Final = SystemRandom()
 class Sample:
     """The payload of a session, before compression. holder: whose it is; all sessions of a holder count as one."""
 
-    holder: str
-    body: bytes
+    holder: str = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
