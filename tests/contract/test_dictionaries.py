@@ -249,6 +249,19 @@ def test_missing_dictionary(server, open_sessions, dictionary):
     assert dict(sessions.load(session.identifier)) == content()
 
 
+@pytest.mark.parametrize("planted", [b"nonsense", b"\xff\xff", b"0000abcd", b""])
+def test_planted_list(server, open_sessions, dictionary, planted):
+    """What somebody else has put into the list of dictionaries hinders nobody: at most nothing is compressed by it."""
+    sessions = open_sessions()
+    server.client.zadd(NAMES.dictionaries, {planted: 2**46, b"00000001": float("inf")})
+
+    session = sessions.create(content())
+
+    assert dict(open_sessions().load(session.identifier)) == content()
+    assert named_by(server, session) == (0 if planted == b"0000abcd" else dictionary)
+    assert sessions.dictionaries()
+
+
 @pytest.mark.requirement("R35")
 def test_forged_dictionary(server, open_sessions, dictionary, logged):
     """A dictionary that somebody without the key has put there is not used: it would decide what records open to."""

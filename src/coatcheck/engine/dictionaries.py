@@ -6,6 +6,7 @@ it: a process has its life lengthened before it seals a record that would outliv
 """
 
 import logging
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -34,6 +35,8 @@ SETTLED: Final = 15 * 60_000
 _AHEAD: Final = 7 * 24 * 3600 * 1000  # how much longer than it must a dictionary is kept, so that this is asked seldom
 _CLOCK_ERROR: Final = 3600 * 1000
 _NONE_IN_USE: Final = "-"
+_MEMBER: Final = re.compile(r"[0-9a-f]{8}|-", re.ASCII)
+_LAST_INSTANT: Final = 2**47  # ms; datetime ends before it could be told as a date
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +221,12 @@ class Dictionaries:
         return there, out_for
 
     async def _listed(self) -> dict[str, int]:
-        """Give the dictionaries and since when each is in use (ms), the last one last."""
+        """Give the dictionaries and since when each is in use (ms), the last one last; not what others have planted."""
         (flat,) = await self._transport.call(("ZRANGE", self._keys.dictionaries, 0, -1, "WITHSCORES"))
-        return {name.decode(): int(float(since)) for name, since in zip(flat[::2], flat[1::2], strict=True)}
+        listed = [
+            (name.decode(errors="replace"), float(since)) for name, since in zip(flat[::2], flat[1::2], strict=True)
+        ]
+        return {name: int(since) for name, since in listed if _MEMBER.fullmatch(name) and abs(since) < _LAST_INSTANT}
 
     def _keys_of(self, dictionary_id: int) -> tuple[str, str]:
         return self._keys.dictionaries, self._keys.dictionary(dictionary_id)
