@@ -3,12 +3,13 @@
 What is newer about it is its first argument. Tasks come as lines of JSON, and so do the answers.
 """
 
-import dataclasses
 import json
 import sys
 
+from msgspec.structs import replace
+
 import coatcheck
-from coatcheck.model import activity, codec, record
+from coatcheck.model import activity, codec, header, record
 from coatcheck.model.errors import RecordCorrupted
 from coatcheck.model.keyring import Key, Keyring
 from coatcheck.model.ticket import Handle
@@ -18,19 +19,19 @@ ENTRY = {"newer": [1, {"deep": None}]}
 
 def a_format():
     """Write records and activity of the next format; read the present one, too."""
-    pack, unpack, former = record._pack, record._unpack, bytes([record.RECORD_FORMAT])
+    pack, unpack, former = header.pack, header.unpack, bytes([record.RECORD_FORMAT])
     following = bytes([record.RECORD_FORMAT + 1])
-    record._pack = lambda *given: following + pack(*given)[1:]
-    record._unpack = lambda sealed: unpack(former + sealed[1:] if sealed[:1] == following else sealed)
+    header.pack = lambda *given: following + pack(*given)[1:]
+    header.unpack = lambda sealed, further: unpack(former + sealed[1:] if sealed[:1] == following else sealed, further)
     activity.ACTIVITY_FORMAT += 1
 
 
 def a_flag():
     """Set a flag of the header that the present version does not know, the highest one."""
-    pack, unpack = record._pack, record._unpack
+    pack, unpack = header.pack, header.unpack
     flag = max(bit for bit in (1 << shift for shift in range(8)) if not _is_known(bit))
-    record._pack = lambda header, flags, key_id: pack(header, flags | flag, key_id)
-    record._unpack = lambda sealed: unpack(sealed[:1] + bytes([sealed[1] & ~flag]) + sealed[2:])
+    header.pack = lambda plain, key_id, flags, dictionary_id: pack(plain, key_id, flags | flag, dictionary_id)
+    header.unpack = lambda sealed, further: unpack(sealed[:1] + bytes([sealed[1] & ~flag]) + sealed[2:], further)
 
 
 def a_type():
@@ -41,12 +42,12 @@ def a_type():
 
 def _is_known(flag):
     """Say whether the present version has a use for *flag*: it opens a record with it, or misses what belongs to it."""
-    header = record.Header(
+    plain = record.Header(
         revision=1, created_at=1, absolute_deadline=2, seen_at=1, idle_timeout=1, persistent=False, digest=bytes(32)
     )
-    sealed = record.Records(Keyring([Key(bytes(32))]), "cc").seal(Handle(0, bytes(12)), header, record.Payload())
+    sealed = record.Records(Keyring([Key(bytes(32))]), "cc").seal(Handle(0, bytes(12)), plain, record.Payload())
     try:
-        record._unpack(sealed[:1] + bytes([sealed[1] | flag]) + sealed[2:])
+        header.unpack(sealed[:1] + bytes([sealed[1] | flag]) + sealed[2:], 28)
     except RecordCorrupted as error:
         return "unknown to this version" not in str(error)
     return True
@@ -71,7 +72,7 @@ class Tasks:
         session["z"] = 1 + 2j if self.knows == "type" else "new"
         session.record("seen")
         if self.knows == "entry":
-            session.payload = dataclasses.replace(session.payload, further=ENTRY)
+            session.payload = replace(session.payload, further=ENTRY)
         self.sessions.save(session)
         return self.show(identifier)
 

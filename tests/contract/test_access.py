@@ -11,6 +11,7 @@ import coatcheck
 from coatcheck import AtLimit, ConfigurationError, IssuerSession, SessionPolicy
 from coatcheck.engine.access import access_rules
 from coatcheck.engine.keys import Keys
+from coatcheck.model.header import dictionary_of
 from tests.fix_store import Stepped
 
 SOURCES = files("coatcheck")
@@ -85,6 +86,22 @@ def test_sealing_keys_rotate(acl_server, open_as_user, key):
     live(open_as_user(policy=SessionPolicy(limit=2), keys=[coatcheck.new_key(), key]))
     open_as_user().create({"a": 1})
     assert open_as_user(keys=[coatcheck.new_key(), key], reseals=True).reseal().resealed == 1
+
+    assert acl_server.refused() == []
+
+
+@pytest.mark.requirement("R53")
+def test_dictionaries(acl_server, open_as_user):
+    """A dictionary is trained, used and dropped where resealing is allowed; to use one takes nothing more."""
+    user, keeper = open_as_user(), open_as_user(reseals=True)
+    for number in range(210):
+        user.create({"n": number, "text": "what all of these sessions have in common " * 3})
+    done = keeper.train_dictionary()
+    session = open_as_user().create({"n": 1, "text": "what all of these sessions have in common " * 3})
+    assert dictionary_of(acl_server.client.get(Keys("shop").record(session.handle))) == done.dictionary.id
+    assert user.load(session.identifier)["n"] == 1
+    assert len(user.dictionaries()) == 1
+    assert not keeper.drop_dictionary(f"{done.dictionary.id:08x}").deleted
 
     assert acl_server.refused() == []
 

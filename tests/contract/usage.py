@@ -148,6 +148,7 @@ class Usage:
         self.kept += sessions.read_events("audit", "one")
         sessions.acknowledge_events("audit", [self.kept[-1]])
         self.end_others_and_by_the_issuer()
+        self.compress()
         sessions.revoke_all(self.subject)
         self.clock.advance(60 * MINUTE)
         sessions.sweep()
@@ -171,6 +172,19 @@ class Usage:
         self.keep(linked)
         self.kept.append(issued)
         assert sessions.revoke_issued(issued)
+
+    def compress(self):
+        """Train a dictionary on what all sessions have in common, and on what each has for itself; use it."""
+        sessions, common = self.sessions, self.text("what sessions have in common")
+        for number in range(200):
+            sessions.create({"common": common * 3, "own": self.text() if number % 20 == 0 else "", "n": number})
+        training = sessions.train_dictionary()
+        self.kept += [training, training.dictionary, *sessions.dictionaries()]
+        session = self.make().create({"common": common * 3})
+        assert sessions.load(session.identifier)["common"] == common * 3
+        self.keep(session)
+        assert not sessions.drop_dictionary(f"{training.dictionary.id:08x}").deleted
+        self.refused(ValueError, sessions.drop_dictionary, self.text())
 
     def fail(self):
         """Meet every error."""

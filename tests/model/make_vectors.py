@@ -6,22 +6,26 @@ Run it when the format gets a new version, never to make a failing test pass: wh
 import datetime as dt
 import hashlib
 import json
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from unittest.mock import patch
 from uuid import UUID
 
+import zstandard
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from markupsafe import Markup
+from msgspec.structs import replace
 
 from coatcheck import Keyring
 from coatcheck.engine.keys import Keys
 from coatcheck.model import activity as activity_module
+from coatcheck.model import dictionary as dictionary_module
 from coatcheck.model import record as record_module
 from coatcheck.model.activity import Activities
 from coatcheck.model.codec import encode
+from coatcheck.model.compression import Dictionary
 from coatcheck.model.device import class_of
+from coatcheck.model.dictionary import SealedDictionaries
 from coatcheck.model.keyring import binding, expand
 from coatcheck.model.partition import SLOT_DISTANCE, TAGS
 from coatcheck.model.record import Header, Payload, Records
@@ -287,7 +291,7 @@ def records():
     place = {"key": KEY, "prefix": "cc", "partition": HANDLE.partition, "handle": HANDLE.value.hex()}
     refused = [
         ("format 2", place, b"\x02" + good[1:]),
-        ("an unknown flag", place, good[:1] + bytes([good[1] | 16]) + good[2:]),
+        ("an unknown flag", place, good[:1] + bytes([good[1] | 32]) + good[2:]),
         ("the flag of a class, without one", place, good[:1] + bytes([good[1] | 8]) + good[2:]),
         ("a changed revision", place, good[:7] + b"\x08" + good[8:]),
         ("a changed tag", place, good[:-1] + bytes([good[-1] ^ 1])),
@@ -391,10 +395,97 @@ def activity():
     return {"valid": valid, "refused": [{"why": why, **at, "entry": entry.hex()} for why, at, entry in refused]}
 
 
+DICTIONARY_ID = 0x13917E4B
+BY_DICTIONARY = {
+    "a session": (HEADER, Payload(None, {"cart": encode(["book", 2]), "note": encode(TEXT)})),
+    "rotated, on a device of a class": (
+        replace(HEADER, device_class=class_of("phone")).rotate(
+            hashlib.sha256(FORMER_SECRET).digest(), 1_767_225_611_456
+        ),
+        Payload("ada", {"note": encode(TEXT[:100]), "cart": encode(["umbrella"])}, device="phone"),
+    ),
+}
+
+
+def train_dictionary():
+    """Train a small dictionary, the same each time with one version of Zstandard."""
+    words = ["a coat", "a hat", "an umbrella", "a scarf", "book", "cart", "note"]
+    texts = [
+        Payload(
+            None,
+            {
+                "cart": encode([words[number % 7], words[number // 7 % 7]]),
+                "note": encode("; ".join(words[number * (7919 + place) % 7] for place in range(8))),
+            },
+        )
+        for number in range(400)
+    ]
+    return zstandard.train_dictionary(512, [text.encode() for text in texts], dict_id=DICTIONARY_ID, level=3).as_bytes()
+
+
+def dictionaries():
+    """Make a dictionary, records that are compressed with it, and what is refused."""
+    content, (key,), number = train_dictionary(), Keyring.parse(KEY).keys, f"{DICTIONARY_ID:08x}"
+    sealer, dictionary, names, valid = Records(Keyring.parse(KEY), "cc"), Dictionary(content), Keys("cc"), []
+    sealer.use(dictionary, 2**48)
+    with (
+        patch.object(record_module, "urandom", lambda _: NONCE),
+        patch.object(dictionary_module, "urandom", lambda _: NONCE),
+    ):
+        sealed = SealedDictionaries(Keyring.parse(KEY), "cc").seal(dictionary)
+        for what, (header, payload) in BY_DICTIONARY.items():
+            record = sealer.seal(HANDLE, header, payload)
+            where = (KEY, "cc", HANDLE.partition, HANDLE.value)
+            plain_header, system, attributes = plain_reader.open_record(record, *where, dictionary=content)
+            valid.append(
+                {
+                    "what": what,
+                    **PLACE,
+                    "header": plain_header,
+                    "nonce": NONCE.hex(),
+                    "payload": sealer._decrypt(HANDLE, record, "")[-1].hex(),
+                    "system": system,
+                    "attributes": attributes,
+                    "record": record.hex(),
+                }
+            )
+    good = bytes.fromhex(valid[0]["record"])
+    refused = [
+        ("with the flag of compression without a dictionary, too", good[:1] + bytes([good[1] | 1]) + good[2:]),
+        ("another dictionary", good[:64] + bytes(3) + b"\x01" + good[68:]),
+        ("no dictionary", good[:64] + bytes(4) + good[68:]),
+        ("a changed tag", good[:-1] + bytes([good[-1] ^ 1])),
+    ]
+    place = {"key": KEY, "prefix": "cc", "id": number}
+    refused_dictionaries = [
+        ("format 2", place, b"\x02" + sealed[1:]),
+        ("a changed tag", place, sealed[:-1] + bytes([sealed[-1] ^ 1])),
+        ("cut short", place, sealed[:-1]),
+        ("shorter than any", place, sealed[:30]),
+        ("under another prefix", place | {"prefix": "cd"}, sealed),
+        ("under another id", place | {"id": "00000001"}, sealed),
+        ("with another key", place | {"key": OTHER_KEY}, sealed),
+    ]
+    return {
+        "dictionary": {
+            **place,
+            "list": names.dictionaries,
+            "key_name": names.dictionary(DICTIONARY_ID),
+            "dictionary_key": key.dictionary_key("cc", DICTIONARY_ID).hex(),
+            "nonce": NONCE.hex(),
+            "content": content.hex(),
+            "sealed": sealed.hex(),
+        },
+        "records": valid,
+        "refused_records": [{"why": why, **PLACE, "record": record.hex()} for why, record in refused],
+        "refused_dictionaries": [{"why": why, **at, "sealed": raw.hex()} for why, at, raw in refused_dictionaries],
+    }
+
+
 def main():
     """Write the files."""
     FOLDER.mkdir(exist_ok=True)
-    for make in (identifiers, keys, partitions, values, records, compartments, activity):
+    for make in (identifiers, keys, partitions, values, records, compartments, activity, dictionaries):
         text = json.dumps(make(), indent=1, ensure_ascii=True)
         (FOLDER / f"{make.__name__}.json").write_text(text + "\n")
 

@@ -313,10 +313,11 @@ def read_header(record):
     """Read the plain part of a record; give it and its length."""
     if len(record) < 64 + 12 + 16:
         raise Refused("too short")
-    if record[0] != 1 or record[1] & ~0b1111:
+    if record[0] != 1 or record[1] & ~0b11111 or record[1] & 17 == 17:
         raise Refused("unknown format or flags")
     of_class = 102 if record[1] & 2 else 64
-    size = of_class + 4 if record[1] & 8 else of_class
+    of_dictionary = of_class + 4 if record[1] & 8 else of_class
+    size = of_dictionary + 4 if record[1] & 16 else of_dictionary
     if len(record) < size + 12 + 16:
         raise Refused("too short")
     header = {"flags": record[1], "key_id": record[2:4].hex()}
@@ -327,7 +328,9 @@ def read_header(record):
         header["former_digest"] = record[64:96].hex()
         header["former_until"] = int.from_bytes(record[96:102], "big")
     if record[1] & 8:
-        header["device_class"] = record[of_class:size].hex()
+        header["device_class"] = record[of_class:of_dictionary].hex()
+    if record[1] & 16:
+        header["dictionary"] = record[of_dictionary:size].hex()
     return header, size
 
 
@@ -339,7 +342,7 @@ def write_header(header):
     raw += bytes.fromhex(header["digest"])
     if header["flags"] & 2:
         raw += bytes.fromhex(header["former_digest"]) + header["former_until"].to_bytes(6, "big")
-    return raw + bytes.fromhex(header.get("device_class", ""))
+    return raw + bytes.fromhex(header.get("device_class", "")) + bytes.fromhex(header.get("dictionary", ""))
 
 
 def class_of(device):
@@ -347,8 +350,8 @@ def class_of(device):
     return hashlib.sha256(device.encode()).digest()[:4].hex()
 
 
-def open_record(record, key, prefix, partition, handle, compartment=""):
-    """Open a record, a session's or a compartment's: header, system map, attributes."""
+def open_record(record, key, prefix, partition, handle, compartment="", *, dictionary=None):
+    """Open a record, a session's or a compartment's: header, system map, attributes. dictionary: what it names."""
     header, size = read_header(record)
     if header["key_id"] != key_id(key).hex():
         raise Refused("no such key")
@@ -360,6 +363,11 @@ def open_record(record, key, prefix, partition, handle, compartment=""):
         raise Refused("does not open") from None
     if header["flags"] & 1:
         payload = zstandard.ZstdDecompressor().decompress(payload, max_output_size=16 * 1024 * 1024)
+    if header["flags"] & 16:
+        if dictionary is None or dictionary[4:8][::-1].hex() != header["dictionary"]:
+            raise Refused("no such dictionary")
+        decompressor = zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(dictionary))
+        payload = decompressor.decompress(b"\x28\xb5\x2f\xfd" + payload, max_output_size=16 * 1024 * 1024)
     parts = decode(payload)
     if not isinstance(parts, list) or len(parts) != 2:
         raise Refused("not a payload")
@@ -372,6 +380,43 @@ def seal_record(header, payload, nonce, key, prefix, partition, handle, compartm
     cipher = AESGCM(record_key(key, prefix, partition, handle, compartment))
     data = head + name_of(prefix, partition, handle) + compartment.encode()
     return head + nonce + cipher.encrypt(nonce, payload, data)
+
+
+# Dictionaries
+
+
+def dictionary_names(prefix, tag, number):
+    """Name the list of the dictionaries, and one of them."""
+    return f"{prefix}:{{{tag}}}:d", f"{prefix}:{{{tag}}}:d:{number}"
+
+
+def dictionary_name(prefix, number):
+    """Name a dictionary for the cryptography. number: its id in hexadecimal."""
+    return bytes([len(prefix)]) + prefix.encode() + bytes.fromhex(number)
+
+
+def dictionary_key(key, prefix, number):
+    """Derive the key of a dictionary."""
+    return expand(master(key), b"coatcheck dictionary 1" + dictionary_name(prefix, number))
+
+
+def open_dictionary(sealed, key, prefix, number):
+    """Open a dictionary: what is in Zstandard's format."""
+    if len(sealed) < 3 + 12 + 16 or sealed[0] != 1:
+        raise Refused("too short, or of an unknown format")
+    if sealed[1:3] != key_id(key):
+        raise Refused("no such key")
+    cipher = AESGCM(dictionary_key(key, prefix, number))
+    try:
+        return cipher.decrypt(sealed[3:15], sealed[15:], sealed[:3] + dictionary_name(prefix, number))
+    except Exception:  # noqa: BLE001  the library's InvalidTag: whatever fails here is a refusal
+        raise Refused("does not open") from None
+
+
+def seal_dictionary(content, nonce, key, prefix, number):
+    """Seal a dictionary."""
+    head, cipher = b"\x01" + key_id(key), AESGCM(dictionary_key(key, prefix, number))
+    return head + nonce + cipher.encrypt(nonce, content, head + dictionary_name(prefix, number))
 
 
 # Activity

@@ -2,7 +2,6 @@
 
 import hashlib
 import pickle
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -10,6 +9,7 @@ import zstandard
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from coatcheck import Keyring, RecordCorrupted
 from coatcheck.model.codec import decode, encode
@@ -187,7 +187,7 @@ def test_unknown_format(form):
 
 
 @pytest.mark.requirement("R37")
-@pytest.mark.parametrize("flag", [0x10, 0x20, 0x40, 0x80])
+@pytest.mark.parametrize("flag", [0x20, 0x40, 0x80])
 def test_unknown_flag(flag):
     """A record with a flag that this version does not know fails closed, though it is sealed correctly."""
     with pytest.raises(RecordCorrupted) as caught:
@@ -262,8 +262,8 @@ def test_attributes_and_subject_are_not_readable():
 
 
 @given(size=st.integers(0, 600))
-def test_compressed_only_when_shorter(size):
-    """A payload is compressed when that makes it shorter, and never otherwise."""
+def test_compressed_only_where_it_pays(size):
+    """A payload is compressed where that saves a tenth of it, and never otherwise; small ones are not tried."""
     text = Payload(None, {"a": encode("a" * size)})
     noise = Payload(None, {"a": encode(hashlib.shake_256(b"noise").digest(size))})
 
@@ -272,7 +272,7 @@ def test_compressed_only_when_shorter(size):
     assert records.seal(HANDLE, HEADER, noise)[1] & 1 == 0
     plain = len(msgspec.msgpack.encode(({}, {"a": "a" * size})))
     assert len(records.seal(HANDLE, HEADER, text)) <= 64 + 12 + plain + 16
-    assert (records.seal(HANDLE, HEADER, text)[1] & 1 == 1) == (plain >= 200)
+    assert (records.seal(HANDLE, HEADER, text)[1] & 1 == 1) == (plain >= 128)
 
 
 BOMBS = {

@@ -1,4 +1,4 @@
-"""The command `coatcheck`: keys, access rules, sweeping, sessions (docs/operations.md), local topologies."""
+"""The command `coatcheck`: keys, dictionaries, access rules, sweeping, sessions (docs/operations.md), topologies."""
 
 import sys
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from coatcheck.cli import keys, sessions
+from coatcheck.cli import dictionary, keys, sessions
 from coatcheck.cli.options import Prefix, Url, open_sessions
 from coatcheck.cli.output import show
 from coatcheck.cli.policy import policy
@@ -22,6 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(dictionary.app, name="dictionary")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sessions.app, name="sessions")
 app.command()(policy)
@@ -43,7 +44,9 @@ def acl(
     *,
     user: Annotated[str, typer.Option(help="The name of the user.")] = "coatcheck",
     prefix: Prefix = None,
-    reseal: Annotated[bool, typer.Option("--reseal", help="Allow `keys reseal`: SCAN shows all keys' names.")] = False,
+    reseal: Annotated[
+        bool, typer.Option("--reseal", help="Allow `keys reseal` and `dictionary`: SCAN shows all keys' names.")
+    ] = False,
     database: Annotated[bool, typer.Option("--database", help="Allow SELECT: the URL ends in a number.")] = False,
     cluster: Annotated[bool, typer.Option("--cluster", help="Allow what a cluster:// address needs.")] = False,
     aclfile: Annotated[bool, typer.Option("--aclfile", help="Print a line for the server's ACL file.")] = False,

@@ -8,6 +8,8 @@
     <prefix>:{<tag>}:x              sorted set  bound sessions (handle and digest), by when to look at them (ms)
     <prefix>:{<tag>}:g              string      epoch: sessions of the partition created by then (ms) have ended
     <prefix>:{<tag>}:e              stream      lifecycle events; also the name of the channel that tells them
+    <prefix>:{<tag>}:d:<id>         string      a dictionary, sealed; all of them in the first partition
+    <prefix>:{<tag>}:d              sorted set  dictionaries by when they were put to use (ms); the last is in use
 
 The tag is the partition's: all the keys of one operation lie in one Cluster slot.
 """
@@ -74,6 +76,15 @@ class Keys:
     def events(self, partition: int) -> str:
         """Name the stream of lifecycle events of *partition*, and their channel."""
         return self._events[partition]
+
+    @property
+    def dictionaries(self) -> str:
+        """Name the list of the dictionaries."""
+        return f"{self._stems[0][:-2]}d"
+
+    def dictionary(self, dictionary_id: int) -> str:
+        """Name the dictionary of that id."""
+        return f"{self.dictionaries}:{dictionary_id:08x}"
 
     @property
     def all_records(self) -> str:

@@ -5,6 +5,7 @@ interfere with are taken by a script in the store (engine/lua), never by looking
 """
 
 import logging
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ from enum import Enum
 from typing import Any, Final
 
 from coatcheck.engine.clock import Clock
+from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
 from coatcheck.engine.issued import IssuerLinks
 from coatcheck.engine.recognition import Recognition
 from coatcheck.engine.resealing import Resealed
@@ -34,11 +36,13 @@ from coatcheck.model.keyring import Keyring
 from coatcheck.model.policy import LONGEST, SessionPolicy, milliseconds
 from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
+from coatcheck.model.training import Training
 
 log = logging.getLogger("coatcheck")
 
 # A server does nothing else meanwhile: no script is to keep it for 5 ms (docs/scaling.md has the measurements).
 _SWEPT_TOGETHER: Final = 50
+_DICTIONARY_ID: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 
 class Anyone(Enum):
@@ -244,7 +248,7 @@ class Operations:
         return ended
 
     async def reseal(self, *, batch: int = 500) -> Resealed:
-        """Seal with the first key of the ring every record that another key has sealed; return what was found.
+        """Seal with the first key of the ring all that another key has sealed; return what was found of records.
 
         For after a new key was moved to the front everywhere. It goes through all keys of the database (SCAN), *batch*
         at a time, in a few round trips each, and may be run at any time, while sessions are used: it never undoes a
@@ -256,6 +260,34 @@ class Operations:
     async def server(self) -> Server:
         """Say what the server is. It is asked each time: after a failover it may be another."""
         return await self._store.server()
+
+    async def train_dictionary(self, *, samples: int = 10_000, batch: int = 500) -> Training:
+        """Train a dictionary on live sessions, and compress with it from now on if records get a tenth shorter.
+
+        At most *samples* sessions, and a megabyte of them, are read in small steps (SCAN, *batch* keys at a time), and
+        held against each other for some seconds, in which nothing else is done here. What the dictionary holds occurs
+        in sessions of at least 20 users (an anonymous session counts as a user); it is sealed as records are. Every
+        process uses it within five minutes. The old one goes on opening what it has compressed.
+        Raises NotEnoughSessions (nothing is stored) and StoreUnavailable.
+        """
+        if samples < 1:
+            raise ValueError("samples must be at least 1")
+        return await self._store.train_dictionary(samples, batch)
+
+    async def dictionaries(self) -> list[DictionaryInfo]:
+        """List the dictionaries, the one that was put to use last first."""
+        return await self._store.dictionaries()
+
+    async def drop_dictionary(self, name: str, *, batch: int = 500) -> Dropped | None:
+        """Compress with this dictionary no more, and delete it if no record needs it; None if there is none so named.
+
+        name: its id, 8 hexadecimal digits. That no record needs it is only sure 15 minutes after it was put out of use:
+        then all keys of the database are gone through (SCAN, *batch* at a time). It need not be dropped: it goes by
+        itself soon after the last session that it could be needed for. Raises ValueError for what is no id.
+        """
+        if not _DICTIONARY_ID.fullmatch(name):
+            raise ValueError("the id of a dictionary is 8 hexadecimal digits")
+        return await self._store.drop_dictionary(int(name, 16), batch)
 
     def remaining(self, session: Session) -> int:
         """Give how many whole seconds are left until the absolute deadline of a stored session."""

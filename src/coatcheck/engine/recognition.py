@@ -1,7 +1,8 @@
 """Recognising the client of a session: whether a request comes from where the session is known to be used."""
 
 import logging
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from coatcheck.engine.store import Change, Opened, Store
 from coatcheck.engine.writer import ATTEMPTS, Writer

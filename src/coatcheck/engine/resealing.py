@@ -46,16 +46,23 @@ async def reseal(transport: Transport, keys: Keys, records: Records, batch: int)
         raise ValueError("batch must be at least 1")
     total, cursor = Resealed(), 0
     while True:
-        ((cursor, names),) = await transport.call(("SCAN", cursor, "MATCH", keys.all_records, "COUNT", batch))
-        sealed = [sealed for name in names if (sealed := _Sealed.parse(name.decode(errors="replace"))) is not None]
-        if sealed:
-            total += await _reseal(transport, records, sealed)
-        if int(cursor) == 0:
+        cursor, stored = await scan(transport, keys, cursor, batch)
+        if stored:
+            total += await _reseal(transport, records, stored)
+        if cursor == 0:
             return total
 
 
+async def scan(transport: Transport, keys: Keys, cursor: int, batch: int) -> tuple[int, list[tuple["Sealed", bytes]]]:
+    """Look at about *batch* keys of the database; give where to go on (0: nowhere), and the records among them."""
+    ((cursor, names),) = await transport.call(("SCAN", cursor, "MATCH", keys.all_records, "COUNT", batch))
+    sealed = [sealed for name in names if (sealed := Sealed.parse(name.decode(errors="replace"))) is not None]
+    found: list[Any] = await transport.call(*(("GET", one.name) for one in sealed)) if sealed else []
+    return int(cursor), [(one, record) for one, record in zip(sealed, found, strict=True) if record is not None]
+
+
 @dataclass(frozen=True, slots=True)
-class _Sealed:
+class Sealed:
     """A key of the store, and what it holds: the record of a session, or of one of its compartments."""
 
     name: str
@@ -63,7 +70,7 @@ class _Sealed:
     compartment: str
 
     @classmethod
-    def parse(cls, name: str) -> "_Sealed | None":
+    def parse(cls, name: str) -> "Sealed | None":
         """Take the name of a key apart; None for a key that is none of ours."""
         tag, _, rest = name.rpartition("{")[2].partition("}:")
         handle, _, compartment = rest[2:].partition(":")
@@ -73,9 +80,7 @@ class _Sealed:
             return None
 
 
-async def _reseal(transport: Transport, records: Records, names: list[_Sealed]) -> Resealed:
-    found: list[Any] = await transport.call(*(("GET", sealed.name) for sealed in names))
-    stored = [(sealed, record) for sealed, record in zip(names, found, strict=True) if record is not None]
+async def _reseal(transport: Transport, records: Records, stored: list[tuple[Sealed, bytes]]) -> Resealed:
     commands, unreadable = [], 0
     for sealed, record in stored:
         try:

@@ -54,6 +54,9 @@ ACTIVITY: Final = _load("activity")
 READ_ACTIVITY: Final = _load("read_activity")
 RESEAL: Final = _load("reseal")
 ISSUED: Final = _load("issued")
+DICTIONARY_ADD: Final = _load("dictionary_add")
+DICTIONARY_KEEP: Final = _load("dictionary_keep")
+DICTIONARY_DROP: Final = _load("dictionary_drop")
 
 _ALL: Final = (
     CREATE,
@@ -72,5 +75,8 @@ _ALL: Final = (
     READ_ACTIVITY,
     RESEAL,
     ISSUED,
+    DICTIONARY_ADD,
+    DICTIONARY_KEEP,
+    DICTIONARY_DROP,
 )
 BY_SHA: Final = {script.sha: script for script in _ALL}

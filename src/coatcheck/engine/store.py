@@ -5,6 +5,7 @@ Nothing is decided here; engine/operations.py does that, or the scripts in engin
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
@@ -13,6 +14,7 @@ from typing import Any, Final
 from coatcheck.engine import scripts
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.companions import Along, Companions
+from coatcheck.engine.dictionaries import Dictionaries, DictionaryInfo, Dropped
 from coatcheck.engine.erasure import erase_traces
 from coatcheck.engine.keys import Keys
 from coatcheck.engine.resealing import Resealed, reseal
@@ -21,7 +23,8 @@ from coatcheck.engine.transport import Argument, Command, Transport
 from coatcheck.model.activity import Activities, Activity
 from coatcheck.model.compartment import Compartments
 from coatcheck.model.device import class_of
-from coatcheck.model.errors import RecordCorrupted
+from coatcheck.model.dictionary import SealedDictionaries
+from coatcheck.model.errors import RecordCorrupted, StoreError, StoreUnavailable
 from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Key, Keyring, Place
@@ -30,6 +33,7 @@ from coatcheck.model.policy import AtLimit, SessionPolicy
 from coatcheck.model.record import Header, Payload, Records, pack_revision
 from coatcheck.model.session import instant
 from coatcheck.model.ticket import Handle
+from coatcheck.model.training import Training
 
 log = logging.getLogger("coatcheck")
 
@@ -145,6 +149,8 @@ class Store:
         self._keys = Keys(prefix)
         self._records = Records(keyring, prefix)
         self.companions = Companions(self._keys, self._records, Activities(keyring, prefix), policy)
+        sealed = SealedDictionaries(keyring, prefix)
+        self._dictionaries = Dictionaries(transport, self._keys, sealed, self._records, clock)
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -212,11 +218,13 @@ class Store:
                 record[2:4].hex(),
             )
             return None, found
+        await self._dictionaries.learn(record, *found)
         header, payload = self._records.open(handle, record)
         return None if header.created_at <= _epoch(epoch) else (header, payload), found
 
     async def create(self, handle: Handle, header: Header, payload: Payload, along: Along) -> bool | Outlived:
         """Store a first record; False if the handle is taken."""
+        await self._dictionaries.prepare(header.absolute_deadline)
         record, now = self._records.seal(handle, header, payload), header.seen_at
         keys = (self._keys.record(handle), *self._marks(handle.partition))
         command = scripts.CREATE.command(keys, record, header.ttl(now), handle.name, now)
@@ -234,6 +242,7 @@ class Store:
         along: Along | None = None,
     ) -> Opened | bool:
         """Replace the record of *revision*. True: done; False: there is none; else the one of another revision."""
+        await self._dictionaries.prepare(header.absolute_deadline)
         keys: tuple[str, ...] = (self._keys.record(handle), *self._marks(handle.partition))
         extra: tuple[Argument, ...] = ()
         if change.relist is not None:
@@ -244,22 +253,21 @@ class Store:
         told = (handle.name, now, digest, event, change.why)
         command = scripts.SAVE.command(keys, pack_revision(revision), record, header.ttl(now), *told, *extra)
         code, *current = await self._call_with(along, handle, header, now, command)
+        await self._dictionaries.learn(*current)
         return self._records.open(handle, current[0]) if current else bool(code)
 
     async def extend(self, handle: Handle, header: Header, now: int, along: Along | None = None) -> bool:
         """Extend the idle deadline by what the record says; False if the session has ended."""
         touch = scripts.TOUCH.command((self._keys.record(handle), self._keys.epoch(handle.partition)), now)
-        further = along.commands(handle, header, now) if along else []
-        there, *replies = await self._call(touch, *further)
-        if along:
-            along.take(replies)
-        return bool(there)
+        return bool(await self._call_with(along, handle, header, now, touch))
 
     async def send(self, along: Along, handle: Handle, header: Header) -> None:
         """Send what is left of *along*, alone."""
-        commands = along.commands(handle, header, await self.now())
+        now = await self.now()
+        await self._dictionaries.prepare(header.absolute_deadline)
+        commands = along.commands(handle, header, now)
         if commands:
-            along.take(await self._call(*commands))
+            await self._take(along, await self._call(*commands))
 
     async def remove(
         self,
@@ -285,7 +293,10 @@ class Store:
         told = (now, name, cause.by, cause.why, self.companions.listed)
         command = scripts.REVOKE.command(keys, expected, handle.name, digest, listed, *told)
         (reply,) = await self._call(command)
-        return reply[0] == 1, reply[1] if reply[0] else None
+        record = reply[1] if reply[0] else None
+        with suppress(StoreUnavailable):  # it is gone all the same; whoever opens it will see
+            await self._dictionaries.learn(record)
+        return reply[0] == 1, record
 
     async def remove_everyone(self, kept_for: int, cause: Cause) -> None:
         """End every session created up to now, in all partitions. kept_for: how long to remember that, in ms."""
@@ -318,6 +329,7 @@ class Store:
         elsewhere: how many sessions the subject has in other places. replacing: the subject's session in the
         same place that this one takes the place of; it must not have ended.
         """
+        await self._dictionaries.prepare(header.absolute_deadline)
         command = scripts.BIND.command(
             (self._keys.record(handle), *self._indexes(place), *self._marks(place.partition)),
             self._records.seal(handle, header, payload),
@@ -342,8 +354,9 @@ class Store:
             return Outlived(_epoch(reply[1]))
         _, live, of_device, former, *ended = reply
         try:
+            await self._dictionaries.learn(former)
             replaced = self._records.open(replacing, former) if replacing and former else None
-        except RecordCorrupted:  # a newer version wrote it meanwhile; the sign-in stands, and its owner must learn so
+        except StoreError:  # a newer version wrote it meanwhile; the sign-in stands, and its owner must learn so
             log.exception("session_record_corrupted", extra={"handle": str(replacing)})
             replaced = None
         return Bound(Live(live, of_device), replaced, _shown(ended))
@@ -376,6 +389,7 @@ class Store:
         """
         keys, stem = (self._keys.subject(place), self._keys.epoch(place.partition)), self._keys.stem(place.partition)
         ((following, *rest),) = await self._call(scripts.LIST.command(keys, stem, cursor, count))
+        await self._dictionaries.learn(*rest[1::3])
         handles = [_named(place.partition, name) for name in _shown(rest[::3])]
         found = zip(handles, rest[1::3], rest[2::3], strict=True)
         live = [(handle, record, ttl) for handle, record, ttl in found if handle is not None]
@@ -455,7 +469,23 @@ class Store:
 
     async def reseal(self, batch: int) -> Resealed:
         """Seal with the first key of the ring what another has sealed; some round trips for each *batch* of keys."""
-        return await reseal(self.transport, self._keys, self._records, batch)
+        found = await reseal(self.transport, self._keys, self._records, batch)
+        await self._dictionaries.reseal()
+        return found
+
+    async def train_dictionary(self, at_most: int, batch: int) -> Training:
+        """Train a dictionary on at most *at_most* sessions; some round trips for each *batch* of keys."""
+        await self.now()
+        return await self._dictionaries.train(at_most, batch)
+
+    async def dictionaries(self) -> list[DictionaryInfo]:
+        """List the dictionaries, the one that was put to use last first."""
+        return await self._dictionaries.list()
+
+    async def drop_dictionary(self, dictionary_id: int, batch: int) -> Dropped | None:
+        """Put a dictionary out of use, and delete it if no record needs it; None if there is none of that id."""
+        await self.now()
+        return await self._dictionaries.drop(dictionary_id, batch)
 
     async def erase_traces(self, place: Place) -> None:
         """Remove what is left of the subject at *place* beside its sessions; some round trips."""
@@ -474,8 +504,13 @@ class Store:
         further = along.commands(handle, header, now) if along else []
         reply, *replies = await self._call(command, *further)
         if along:
-            along.take(replies)
+            await self._take(along, replies)
         return reply
+
+    async def _take(self, along: Along, replies: list[Any]) -> None:
+        """Note the replies to what went along, once what they bring can be opened."""
+        await self._dictionaries.learn(*(record for _, *there in replies for record in there))
+        along.take(replies)
 
     async def _call(self, *commands: Command) -> list[Any]:
         """Carry out *commands*; ask for the time in the same round trip when that is due."""

@@ -77,9 +77,14 @@ def _neutral(value: Any, where: str, depth: int) -> Any:
     if not depth and isinstance(value, _CONTAINERS):
         raise ValueError(f"attribute {where}: containers are nested more than {DEEPEST} deep")
     if isinstance(value, dict):
-        return {_key(key, where): _neutral(item, f"{where}[{key!r}]", depth - 1) for key, item in value.items()}
+        return {
+            key if type(key) is str else _key(key, where): (
+                item if type(item) in _PLAIN else _neutral(item, f"{where}[{key!r}]", depth - 1)
+            )
+            for key, item in value.items()
+        }
     if isinstance(value, list):
-        return [_neutral(item, where, depth - 1) for item in value]
+        return [item if type(item) in _PLAIN else _neutral(item, where, depth - 1) for item in value]
     if isinstance(value, tuple):
         return _array(1, [_neutral(item, where, depth - 1) for item in value])
     if isinstance(value, set | frozenset):

@@ -9,6 +9,7 @@ SessionError
 ├─ CsrfRefused            a request does not prove that a page of its session made it
 ├─ AuthenticationRequired the subject must prove anew who it is: too long ago, or not strongly enough
 ├─ LogoutTokenInvalid     an issuer's logout token was refused
+├─ NotEnoughSessions      there is too little to train a dictionary on
 ├─ IssuerUnavailable      an issuer's keys could not be fetched; retry may help
 └─ StoreError
    ├─ StoreUnavailable    retry may help
@@ -89,6 +90,10 @@ class LogoutTokenInvalid(SessionError):
     def __init__(self, why: str) -> None:
         """Refuse it because of *why*."""
         super().__init__(f"the logout token was refused: {why}")
+
+
+class NotEnoughSessions(SessionError):
+    """There are too few sessions to train a dictionary on, or they have too little in common. Nothing was written."""
 
 
 class IssuerUnavailable(SessionError):

@@ -56,7 +56,15 @@ class Key:
 
     def record_key(self, prefix: str, handle: Handle, compartment: str = "") -> bytes:
         """Derive the 32-byte AES key of one record: no two records, no two prefixes share one."""
-        return expand(self.master, b"coatcheck record 1" + binding(prefix, handle, compartment))
+        return self.key_of_record(binding(prefix, handle, compartment))
+
+    def key_of_record(self, name: bytes) -> bytes:
+        """Derive the same key from the record's name, as `binding` gives it."""
+        return expand(self.master, b"coatcheck record 1" + name)
+
+    def dictionary_key(self, prefix: str, dictionary_id: int) -> bytes:
+        """Derive the 32-byte AES key of one dictionary for compression."""
+        return expand(self.master, b"coatcheck dictionary 1" + dictionary_binding(prefix, dictionary_id))
 
     def activity_key(self, prefix: str, handle: Handle) -> bytes:
         """Derive the 32-byte AES key of the activity of one session."""
@@ -122,8 +130,22 @@ def _place(key: bytes, *parts: str) -> Place:
 
 def binding(prefix: str, handle: Handle, compartment: str = "") -> bytes:
     """Name one record unambiguously: length of the prefix, prefix, partition, handle, a compartment's name."""
+    return binding_stem(prefix, handle.partition) + handle.value + compartment.encode()
+
+
+def binding_stem(prefix: str, partition: int) -> bytes:
+    """Give what the names of all records of a partition begin with."""
+    return _counted(prefix) + bytes((partition,))
+
+
+def dictionary_binding(prefix: str, dictionary_id: int) -> bytes:
+    """Name one dictionary unambiguously: length of the prefix, prefix, id."""
+    return _counted(prefix) + dictionary_id.to_bytes(4)
+
+
+def _counted(prefix: str) -> bytes:
     name = prefix.encode()
-    return bytes((len(name),)) + name + bytes((handle.partition,)) + handle.value + compartment.encode()
+    return bytes((len(name),)) + name
 
 
 def expand(key: bytes, info: bytes) -> bytes:

@@ -8,9 +8,9 @@ from enum import Enum
 from coatcheck.model.caps import Caps
 from coatcheck.model.client import ClientPolicy
 from coatcheck.model.compartment import check_compartments
+from coatcheck.model.compression import LARGEST_PAYLOAD
 from coatcheck.model.device import check_limits
 from coatcheck.model.errors import ConfigurationError
-from coatcheck.model.record import LARGEST_PAYLOAD
 from coatcheck.model.sources import SourcePolicy
 
 LONGEST = timedelta(days=3650)

@@ -1,239 +1,178 @@
 """The record: what the store holds for a session, a plain header and a sealed payload.
 
-docs/wire-format.md specifies it byte by byte. Integers are unsigned and big-endian, instants and
-durations are milliseconds (instants since 1970-01-01 UTC).
+docs/wire-format.md specifies it byte by byte; model/header.py and model/payload.py have its two parts.
 
-    header    0  format (1)            1  flags (1)             2  key id (2)
-              4  revision (4)          8  created_at (6)       14  absolute_deadline (6)
-             20  seen_at (6)          26  idle_timeout (6)     32  SHA-256 of the secret (32)
-             64  SHA-256 of the former secret (32), and the end of its grace (6), if flag 2 is set
-    then      first 4 bytes of the SHA-256 of the device's class, if flag 8 is set
+    header    64 bytes and more
     then      nonce (12), AES-256-GCM ciphertext of the payload and its tag (16)
 
 The associated data is the header followed by the name of the record (prefix, partition, handle, and a
 compartment's name), so neither a changed header nor a record moved to another key or prefix opens.
 """
 
-import struct
-import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from functools import lru_cache, partial
 from os import urandom
-from typing import Any, Final, Self
+from typing import Final
 
-import msgspec
-import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from coatcheck.model.device import CLASS_BYTES
+from coatcheck.model import header as head_of
+from coatcheck.model.compression import LARGEST_PAYLOAD, Dictionary, compress, decompress
 from coatcheck.model.errors import RecordCorrupted
-from coatcheck.model.keyring import Key, Keyring, binding
+from coatcheck.model.header import COMPRESSED, RECORD_FORMAT, Header, dictionary_of
+from coatcheck.model.keyring import Key, Keyring, binding_stem
+from coatcheck.model.partition import PARTITIONS
+from coatcheck.model.payload import WRITE_ID_BYTES, Payload
 from coatcheck.model.ticket import Handle
 
-RECORD_FORMAT: Final = 1
-LARGEST_PAYLOAD: Final = 16 * 1024 * 1024
-"""Bytes of a payload before compression; what claims to be larger is not decompressed."""
+__all__ = [
+    "LARGEST_PAYLOAD",
+    "RECORD_FORMAT",
+    "SMALLEST_RECORD",
+    "WRITE_ID_BYTES",
+    "Header",
+    "Payload",
+    "Records",
+    "fingerprint",
+    "pack_revision",
+]
 
-WRITE_ID_BYTES: Final = 4
-_WRITES_KEPT: Final = 64
-_FORMERS_KEPT: Final = 16
-_FORMER_BYTES: Final = 14
-_FORMER_DIGEST_BYTES: Final = 8
-_WRITES_KEPT_FOR: Final = 60_000
-
-# The entries of the payload's system map, and what they are here. An entry of its type's empty value is left out.
-_SYSTEM: Final = (
-    ("sub", "subject", str),
-    ("ids", "writes", bytes),
-    ("rot", "rotated_at", int),
-    ("old", "formers", bytes),
-    ("auth", "signed_in_at", int),
-    ("aal", "assurance", int),
-    ("iss", "issued", list),
-    ("cli", "client", str),
-    ("dev", "device", str),
-)
-
-_COMPRESSED: Final = 1
-_ROTATED: Final = 2
-_PERSISTENT: Final = 4
-_OF_CLASS: Final = 8
-
-_FIXED: Final = struct.Struct(">BB2sIHIHIHIHI32s")
-_FORMER: Final = struct.Struct(">32sHI")
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
-_WORTH_COMPRESSING: Final = 200
-_NOT_UNDERSTOOD: Final = "a record opens, but its payload is not understood by this version"
+SMALLEST_RECORD: Final = head_of.SMALLEST + _NONCE_BYTES + _TAG_BYTES
+"""Bytes of a record beside its payload, if nothing of its header is optional."""
 
+_CIPHERS_KEPT: Final = 1024
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """The plain part of a record: what can be decided without opening it.
-
-    created_at, absolute_deadline, seen_at (of the last save), former_until: ms since the epoch;
-    idle_timeout: ms; digest, former_digest: SHA-256 of the secret and of the one before the last rotation.
-    device_class: 4 bytes that stand for the payload's device; b"" without one.
-    """
-
-    revision: int
-    created_at: int
-    absolute_deadline: int
-    seen_at: int
-    idle_timeout: int
-    persistent: bool
-    digest: bytes = field(repr=False)
-    former_digest: bytes | None = field(default=None, repr=False)
-    former_until: int = 0
-    device_class: bytes = b""
-
-    def ttl(self, now: int) -> int:
-        """How long the store keeps the record from *now* on, in ms: until the nearer deadline."""
-        return min(self.idle_timeout, self.absolute_deadline - now)
-
-    def rotate(self, digest: bytes, grace_until: int) -> Self:
-        """Give the header with a new secret; the present one is honoured until *grace_until*."""
-        return replace(self, digest=digest, former_digest=self.digest, former_until=grace_until)
-
-    def renew(self, digest: bytes) -> Self:
-        """Give the header with a new secret, and no other is honoured from then on."""
-        return replace(self, digest=digest, former_digest=None, former_until=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """The sealed part: who it belongs to, and the attributes, each still encoded.
-
-    writes: the ids (4 bytes each, joined) of the last writes that must not be carried out twice.
-    rotated_at: when it last got a new secret (ms; 0: never). formers: of each of the last secrets that a rotation has
-        replaced 8 bytes of the digest and until when it is honoured (6 bytes, ms), joined.
-    signed_in_at: when its subject last proved who it is (ms; 0: never). assurance: how strongly (1-3; 0: that does not
-        count any more, since its client has changed).
-    issued: the issuer's session that it is linked to, as `IssuerSession.pack` gives it; empty: to none.
-    client: the client that used it last, as `Client.text` has it ("": not known).
-    device: the class of device that it is used on, as the application has named it.
-    further: what a newer version has put beside these; a save keeps it.
-    """
-
-    subject: str | None = field(default=None, repr=False)
-    attributes: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    writes: bytes = b""
-    rotated_at: int = 0
-    formers: bytes = field(default=b"", repr=False)
-    signed_in_at: int = 0
-    assurance: int = 0
-    issued: list[Any] = field(default_factory=list, repr=False)
-    client: str = ""
-    device: str | None = None
-    further: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    def following(self, attributes: Mapping[str, bytes], write_id: bytes, elapsed: int) -> Self:
-        """Make the payload of the next write, *elapsed* ms after this one, with *write_id* noted (b"": none)."""
-        recent = self.writes if elapsed < _WRITES_KEPT_FOR else b""
-        return replace(self, attributes=attributes, writes=(recent + write_id)[-_WRITES_KEPT * WRITE_ID_BYTES :])
-
-    def rotated(self, former_digest: bytes, now: int, honoured_until: int) -> Self:
-        """Make the payload of a rotation: it remembers the digest of the secret that is replaced."""
-        former = former_digest[:_FORMER_DIGEST_BYTES] + honoured_until.to_bytes(6)
-        formers = (self.formers + former)[-_FORMERS_KEPT * _FORMER_BYTES :]
-        return replace(self, rotated_at=now, formers=formers)
-
-    def renewed(self, now: int) -> Self:
-        """Make the payload of a new secret that forgets the former ones: to use one is no replay, and no use."""
-        return replace(self, rotated_at=now, formers=b"")
-
-    @property
-    def former_digests(self) -> list[bytes]:
-        """The first 8 bytes of the digests of the secrets that its last rotations have replaced."""
-        size = _FORMER_DIGEST_BYTES
-        return [self.formers[i : i + size] for i in range(0, len(self.formers), _FORMER_BYTES)]
-
-    def honoured_until(self, digest: bytes) -> int | None:
-        """Say how long the grace of the secret with this *digest* lasts (ms); None if it was not the session's own."""
-        for i in range(0, len(self.formers), _FORMER_BYTES):
-            former = self.formers[i : i + _FORMER_BYTES]
-            if former[:_FORMER_DIGEST_BYTES] == digest[:_FORMER_DIGEST_BYTES]:
-                return int.from_bytes(former[_FORMER_DIGEST_BYTES:])
-        return None
-
-    def has_write(self, write_id: bytes) -> bool:
-        """Say whether the write *write_id* (b"" for none) is among the last ones."""
-        size = WRITE_ID_BYTES
-        return bool(write_id) and write_id in (self.writes[i : i + size] for i in range(0, len(self.writes), size))
+_Ciphers = Callable[[bytes], AESGCM]
+_How = tuple[int, int]  # how a payload is compressed: the flag COMPRESSED or 0, the id of a dictionary or 0
 
 
 class Records:
-    """Seals and opens the records of one prefix with the keys of one ring."""
+    """Seals and opens the records of one prefix with the keys of one ring, and the dictionaries that it is given."""
 
     def __init__(self, keyring: Keyring, prefix: str) -> None:
         """Serve *prefix* with *keyring*."""
         self._keyring = keyring
-        self._prefix = prefix
+        self._stems = [binding_stem(prefix, partition) for partition in range(PARTITIONS)]
+        self._ciphers: dict[bytes, tuple[tuple[Key, _Ciphers], ...]] = {
+            key.key_id: tuple((same, _ciphers_of(same)) for same in keyring.with_id(key.key_id)) for key in keyring.keys
+        }
+        self._sealer = keyring.keys[0], self._ciphers[keyring.keys[0].key_id][0][1]
+        self._dictionaries: dict[int, Dictionary] = {}
+        self._in_use: Dictionary | None = None
+        self._in_use_until = 0
+
+    def learn(self, dictionary: Dictionary) -> None:
+        """Open from now on what was compressed with *dictionary*."""
+        self._dictionaries[dictionary.id] = dictionary
+
+    def lacks(self, record: bytes) -> int:
+        """Give the id of the dictionary that it takes to open *record*, if it has yet to be learnt; else 0."""
+        dictionary_id = dictionary_of(record)
+        return 0 if dictionary_id in self._dictionaries else dictionary_id
+
+    def dictionary(self, dictionary_id: int) -> Dictionary | None:
+        """Give the dictionary of that id, if it was learnt."""
+        return self._dictionaries.get(dictionary_id)
+
+    @property
+    def in_use(self) -> Dictionary | None:
+        """The dictionary that it seals with."""
+        return self._in_use
+
+    def use(self, dictionary: Dictionary | None, until: int = 0) -> None:
+        """Seal with *dictionary* (None: without one), which is kept *until* then (ms): records that end later do not.
+
+        The dictionary is learnt too.
+        """
+        if dictionary is not None:
+            self.learn(dictionary)
+        self._in_use_until, self._in_use = until, dictionary
 
     def seal(self, handle: Handle, header: Header, payload: Payload, compartment: str = "") -> bytes:
         """Make the record of *handle*, or of one of its compartments. Raises ValueError for a payload over 16 MiB."""
-        system = dict(payload.further)
-        for entry, name, _ in _SYSTEM:
-            if value := getattr(payload, name):
-                system[entry] = value
-        attributes = {name: msgspec.Raw(value) for name, value in payload.attributes.items()}
-        body = _encoder.encode((system, attributes))
+        body = payload.encode()
         if len(body) > LARGEST_PAYLOAD:
             raise ValueError(f"the session's attributes take {len(body)} bytes; at most {LARGEST_PAYLOAD} are kept")
-        flags = _PERSISTENT if header.persistent else 0
-        if len(body) >= _WORTH_COMPRESSING:
-            shorter = _zstd.compressor.compress(body)
-            if len(shorter) < len(body):
-                body, flags = shorter, flags | _COMPRESSED
-        return self._encrypt(handle, header, flags, body, compartment)
+        dictionary = self._in_use
+        if dictionary is not None and header.absolute_deadline <= self._in_use_until:
+            shorter = dictionary.compress(body)
+            if shorter is not None:
+                return self._encrypt(handle, header, shorter, (0, dictionary.id), compartment)
+        frame = compress(body)
+        if frame is not None:
+            return self._encrypt(handle, header, frame, (COMPRESSED, 0), compartment)
+        return self._encrypt(handle, header, body, (0, 0), compartment)
 
-    def _encrypt(self, handle: Handle, header: Header, flags: int, body: bytes, compartment: str) -> bytes:
-        key = self._keyring.keys[0]
-        head = _pack(header, flags, key.key_id)
+    def _encrypt(self, handle: Handle, header: Header, body: bytes, how: _How, compartment: str) -> bytes:
+        key, ciphers = self._sealer
+        name = self._name(handle, compartment)
+        head = head_of.pack(header, key.key_id, *how)
         nonce = urandom(_NONCE_BYTES)
-        cipher = AESGCM(key.record_key(self._prefix, handle, compartment))
-        return head + nonce + cipher.encrypt(nonce, body, head + binding(self._prefix, handle, compartment))
+        return head + nonce + ciphers(name).encrypt(nonce, body, head + name)
 
     def has_key_of(self, record: bytes) -> bool:
         """Say whether the ring has the key that sealed *record*; True too for what is no record of this format."""
-        is_record = len(record) >= _FIXED.size and record[0] == RECORD_FORMAT
-        return not is_record or bool(self._keyring.with_id(record[2:4]))
+        is_record = len(record) >= head_of.SMALLEST and record[0] == RECORD_FORMAT
+        return not is_record or record[2:4] in self._ciphers
 
     def open(self, handle: Handle, record: bytes, compartment: str = "") -> tuple[Header, Payload]:
         """Open the record of *handle*, or of one of its compartments. Raises RecordCorrupted, and leaves it alone."""
-        header, flags, _, body = self._decrypt(handle, record, compartment)
-        return header, _read(body, compressed=bool(flags & _COMPRESSED))
+        header, body = self.open_body(handle, record, compartment)
+        return header, Payload.decode(body)
+
+    def open_body(self, handle: Handle, record: bytes, compartment: str = "") -> tuple[Header, bytes]:
+        """Open a record as `open` does, and give its payload as it was before compression."""
+        header, (is_compressed, dictionary_id), _, body = self._decrypt(handle, record, compartment)
+        if dictionary_id:
+            dictionary = self._dictionaries.get(dictionary_id)
+            if dictionary is None:
+                raise RecordCorrupted(
+                    f"session {handle} was compressed with dictionary {dictionary_id:08x}, which the store does not "
+                    "have, or no key of the ring opens: it can be read when that key of the store is restored"
+                )
+            body = dictionary.decompress(body)
+        elif is_compressed:
+            body = decompress(body)
+        return header, body
 
     def reseal(self, handle: Handle, record: bytes, compartment: str = "") -> bytes | None:
         """Make the same record sealed with the first key; None if it is already. Raises RecordCorrupted."""
-        header, flags, key, body = self._decrypt(handle, record, compartment)
+        header, how, key, body = self._decrypt(handle, record, compartment)
         if key == self._keyring.keys[0]:
             return None
-        return self._encrypt(handle, header, flags, body, compartment)
+        return self._encrypt(handle, header, body, how, compartment)
 
-    def _decrypt(self, handle: Handle, record: bytes, compartment: str) -> tuple[Header, int, Key, bytes]:
-        header, flags, key_id, size = _unpack(record)
-        head, nonce, sealed = record[:size], record[size : size + _NONCE_BYTES], record[size + _NONCE_BYTES :]
-        data = head + binding(self._prefix, handle, compartment)
-        keys = self._keyring.with_id(key_id)
-        if not keys:
+    def _decrypt(self, handle: Handle, record: bytes, compartment: str) -> tuple[Header, _How, Key, bytes]:
+        header, flags, key_id, dictionary_id, size = head_of.unpack(record, _NONCE_BYTES + _TAG_BYTES)
+        sealed_at = size + _NONCE_BYTES
+        nonce, sealed = record[size:sealed_at], record[sealed_at:]
+        name = self._name(handle, compartment)
+        data = record[:size] + name
+        if key_id not in self._ciphers:
             raise RecordCorrupted(
                 f"session {handle} was sealed with key {key_id.hex()}, which is not in the keyring: "
                 "keep former keys in the ring until their last session has ended"
             )
-        for key in keys:
+        for key, ciphers in self._ciphers[key_id]:
             try:
-                body = AESGCM(key.record_key(self._prefix, handle, compartment)).decrypt(nonce, sealed, data)
+                body = ciphers(name).decrypt(nonce, sealed, data)
             except InvalidTag:
                 continue
-            return header, flags, key, body
+            return header, (flags & COMPRESSED, dictionary_id), key, body
         raise RecordCorrupted(f"session {handle}: its record was altered, or belongs to another key, prefix or request")
+
+    def _name(self, handle: Handle, compartment: str) -> bytes:
+        name = self._stems[handle.partition] + handle.value
+        return name + compartment.encode() if compartment else name
 
 
 def fingerprint(record: bytes) -> bytes:
     """Give the part of *record* that no other write shares: its header and nonce."""
-    return record[: _unpack(record)[3] + _NONCE_BYTES]
+    size = head_of.unpack(record, _NONCE_BYTES + _TAG_BYTES)[-1]
+    return record[: size + _NONCE_BYTES]
 
 
 def pack_revision(revision: int) -> bytes:
@@ -241,84 +180,10 @@ def pack_revision(revision: int) -> bytes:
     return revision.to_bytes(4)
 
 
-def _pack(header: Header, flags: int, key_id: bytes) -> bytes:
-    if header.former_digest is not None:
-        flags |= _ROTATED
-    if header.device_class:
-        flags |= _OF_CLASS
-    head = _FIXED.pack(
-        RECORD_FORMAT,
-        flags,
-        key_id,
-        header.revision,
-        *_split(header.created_at),
-        *_split(header.absolute_deadline),
-        *_split(header.seen_at),
-        *_split(header.idle_timeout),
-        header.digest,
-    )
-    if header.former_digest is not None:
-        head += _FORMER.pack(header.former_digest, *_split(header.former_until))
-    return head + header.device_class
+def _ciphers_of(key: Key) -> _Ciphers:
+    """Give the ciphers of single records under *key*; those of the records used last are kept, ready for a save."""
+    return lru_cache(maxsize=_CIPHERS_KEPT)(partial(_cipher, key))
 
 
-def _unpack(record: bytes) -> tuple[Header, int, bytes, int]:
-    if len(record) < _FIXED.size:
-        raise RecordCorrupted("a record is too short")
-    form, flags, key_id, revision, c1, c0, a1, a0, s1, s0, i1, i0, digest = _FIXED.unpack_from(record)
-    if form != RECORD_FORMAT or flags & ~(_COMPRESSED | _ROTATED | _PERSISTENT | _OF_CLASS):
-        raise RecordCorrupted(f"a record has format {form} and flags {flags:#04x}, unknown to this version")
-    of_class = _FIXED.size + (_FORMER.size if flags & _ROTATED else 0)
-    size = of_class + (CLASS_BYTES if flags & _OF_CLASS else 0)
-    if len(record) < size + _NONCE_BYTES + _TAG_BYTES:
-        raise RecordCorrupted("a record is too short")
-    former, former_until = None, 0
-    if flags & _ROTATED:
-        former, f1, f0 = _FORMER.unpack_from(record, _FIXED.size)
-        former_until = f1 << 32 | f0
-    header = Header(
-        revision=revision,
-        created_at=c1 << 32 | c0,
-        absolute_deadline=a1 << 32 | a0,
-        seen_at=s1 << 32 | s0,
-        idle_timeout=i1 << 32 | i0,
-        persistent=bool(flags & _PERSISTENT),
-        digest=digest,
-        former_digest=former,
-        former_until=former_until,
-        device_class=record[of_class:size],
-    )
-    return header, flags, key_id, size
-
-
-def _split(number: int) -> tuple[int, int]:
-    return number >> 32, number & 0xFFFFFFFF
-
-
-def _read(body: bytes, *, compressed: bool) -> Payload:
-    try:
-        if compressed:
-            if zstandard.frame_content_size(body) > LARGEST_PAYLOAD:
-                raise RecordCorrupted("a record's payload claims to be larger than any that is written")
-            body = _zstd.decompressor.decompress(body, max_output_size=LARGEST_PAYLOAD)
-        system, attributes = _decoder.decode(body)
-    except (zstandard.ZstdError, msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError):
-        raise RecordCorrupted(_NOT_UNDERSTOOD) from None
-    known = {name: system.pop(entry) for entry, name, _ in _SYSTEM if entry in system}
-    if not all(isinstance(known[name], kind) for _, name, kind in _SYSTEM if name in known):
-        raise RecordCorrupted(_NOT_UNDERSTOOD)
-    encoded = {name: bytes(value) for name, value in attributes.items()}
-    return Payload(attributes=encoded, further=system, **known)
-
-
-class _Zstd(threading.local):
-    """One compressor and decompressor a thread: they must not be shared, and cost more to make than to use."""
-
-    def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=3, write_checksum=False)
-        self.decompressor = zstandard.ZstdDecompressor()
-
-
-_zstd: Final = _Zstd()
-_encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(tuple[dict[str, Any], dict[str, msgspec.Raw]])
+def _cipher(key: Key, name: bytes) -> AESGCM:
+    return AESGCM(key.key_of_record(name))

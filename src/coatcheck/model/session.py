@@ -5,10 +5,12 @@ What was done to it is kept; `save` carries it to the store.
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
+
+from msgspec.structs import replace
 
 from coatcheck.model.activity import Recorded
 from coatcheck.model.attributes import Attributes

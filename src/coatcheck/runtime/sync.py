@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any, Final, Self, TypeVar
 
 from coatcheck.engine.clock import Clock
+from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
 from coatcheck.engine.operations import ANYONE, Anyone, Operations
 from coatcheck.engine.resealing import Resealed
 from coatcheck.engine.server import Server
@@ -18,6 +19,7 @@ from coatcheck.model.issued import IssuerSession
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
+from coatcheck.model.training import Training
 from coatcheck.runtime import listener
 from coatcheck.runtime.address import Address, Keys, prefix_or_default
 from coatcheck.runtime.blocking import BlockingTransport
@@ -130,6 +132,18 @@ class Sessions:
     def server(self) -> Server:
         """See `Operations.server`."""
         return run(self.core.server())
+
+    def train_dictionary(self, *, samples: int = 10_000, batch: int = 500) -> Training:
+        """See `Operations.train_dictionary`."""
+        return run(self.core.train_dictionary(samples=samples, batch=batch))
+
+    def dictionaries(self) -> list[DictionaryInfo]:
+        """See `Operations.dictionaries`."""
+        return run(self.core.dictionaries())
+
+    def drop_dictionary(self, name: str, *, batch: int = 500) -> Dropped | None:
+        """See `Operations.drop_dictionary`."""
+        return run(self.core.drop_dictionary(name, batch=batch))
 
     def remaining(self, session: Session) -> int:
         """See `Operations.remaining`."""

@@ -1,0 +1,132 @@
+"""The payload: the sealed part of a record, msgpack of a map of the system's and a map of attributes."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from coatcheck.model.errors import RecordCorrupted
+
+WRITE_ID_BYTES: Final = 4
+_WRITES_KEPT: Final = 64
+_FORMERS_KEPT: Final = 16
+_FORMER_BYTES: Final = 14
+_FORMER_DIGEST_BYTES: Final = 8
+_WRITES_KEPT_FOR: Final = 60_000
+
+# The entries of the system's map, and what they are here. An entry of its type's empty value is left out.
+_SYSTEM: Final[dict[str, tuple[str, type]]] = {
+    "sub": ("subject", str),
+    "ids": ("writes", bytes),
+    "rot": ("rotated_at", int),
+    "old": ("formers", bytes),
+    "auth": ("signed_in_at", int),
+    "aal": ("assurance", int),
+    "iss": ("issued", list),
+    "cli": ("client", str),
+    "dev": ("device", str),
+}
+NOT_UNDERSTOOD: Final = "a record opens, but its payload is not understood by this version"
+
+
+class Payload(Struct, frozen=True):
+    """The sealed part: who it belongs to, and the attributes, each still encoded.
+
+    writes: the ids (4 bytes each, joined) of the last writes that must not be carried out twice.
+    rotated_at: when it last got a new secret (ms; 0: never). formers: of each of the last secrets that a rotation has
+        replaced 8 bytes of the digest and until when it is honoured (6 bytes, ms), joined.
+    signed_in_at: when its subject last proved who it is (ms; 0: never). assurance: how strongly (1-3; 0: that does not
+        count any more, since its client has changed).
+    issued: the issuer's session that it is linked to, as `IssuerSession.pack` gives it; empty: to none.
+    client: the client that used it last, as `Client.text` has it ("": not known).
+    device: the class of device that it is used on, as the application has named it.
+    further: what a newer version has put beside these; a save keeps it.
+    """
+
+    subject: str | None = None
+    attributes: Mapping[str, bytes] = field(default_factory=dict)
+    writes: bytes = b""
+    rotated_at: int = 0
+    formers: bytes = b""
+    signed_in_at: int = 0
+    assurance: int = 0
+    issued: list[Any] = field(default_factory=list)
+    client: str = ""
+    device: str | None = None
+    further: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Show what may be logged: nothing that was said in the session, nor whose it is."""
+        return f"Payload(rotated_at={self.rotated_at}, signed_in_at={self.signed_in_at}, assurance={self.assurance})"
+
+    def following(self, attributes: Mapping[str, bytes], write_id: bytes, elapsed: int) -> Self:
+        """Make the payload of the next write, *elapsed* ms after this one, with *write_id* noted (b"": none)."""
+        recent = self.writes if elapsed < _WRITES_KEPT_FOR else b""
+        return replace(self, attributes=attributes, writes=(recent + write_id)[-_WRITES_KEPT * WRITE_ID_BYTES :])
+
+    def rotated(self, former_digest: bytes, now: int, honoured_until: int) -> Self:
+        """Make the payload of a rotation: it remembers the digest of the secret that is replaced."""
+        former = former_digest[:_FORMER_DIGEST_BYTES] + honoured_until.to_bytes(6)
+        formers = (self.formers + former)[-_FORMERS_KEPT * _FORMER_BYTES :]
+        return replace(self, rotated_at=now, formers=formers)
+
+    def renewed(self, now: int) -> Self:
+        """Make the payload of a new secret that forgets the former ones: to use one is no replay, and no use."""
+        return replace(self, rotated_at=now, formers=b"")
+
+    @property
+    def former_digests(self) -> list[bytes]:
+        """The first 8 bytes of the digests of the secrets that its last rotations have replaced."""
+        size = _FORMER_DIGEST_BYTES
+        return [self.formers[i : i + size] for i in range(0, len(self.formers), _FORMER_BYTES)]
+
+    def honoured_until(self, digest: bytes) -> int | None:
+        """Say how long the grace of the secret with this *digest* lasts (ms); None if it was not the session's own."""
+        for i in range(0, len(self.formers), _FORMER_BYTES):
+            former = self.formers[i : i + _FORMER_BYTES]
+            if former[:_FORMER_DIGEST_BYTES] == digest[:_FORMER_DIGEST_BYTES]:
+                return int.from_bytes(former[_FORMER_DIGEST_BYTES:])
+        return None
+
+    def has_write(self, write_id: bytes) -> bool:
+        """Say whether the write *write_id* (b"" for none) is among the last ones."""
+        size = WRITE_ID_BYTES
+        return bool(write_id) and write_id in (self.writes[i : i + size] for i in range(0, len(self.writes), size))
+
+    def encode(self) -> bytes:
+        """Write it as it is sealed, but for compression."""
+        system = dict(self.further)
+        for entry, name in _NAMES:
+            if value := getattr(self, name):
+                system[entry] = value
+        attributes = {name: msgspec.Raw(value) for name, value in self.attributes.items()}
+        return _encoder.encode((system, attributes))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Read what `encode` has written. Raises RecordCorrupted."""
+        try:
+            system, attributes = _decoder.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError):
+            raise RecordCorrupted(NOT_UNDERSTOOD) from None
+        encoded = {name: bytes(value) for name, value in attributes.items()}
+        if not system:
+            return cls(None, encoded)
+        known: dict[str, Any] = {}
+        further: dict[str, Any] = {}
+        for entry, value in system.items():
+            if entry not in _SYSTEM:
+                further[entry] = value
+                continue
+            name, kind = _SYSTEM[entry]
+            if not isinstance(value, kind):
+                raise RecordCorrupted(NOT_UNDERSTOOD)
+            known[name] = value
+        return cls(attributes=encoded, further=further, **known)
+
+
+_NAMES: Final = tuple((entry, name) for entry, (name, _) in _SYSTEM.items())
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(tuple[dict[str, Any], dict[str, msgspec.Raw]])
