@@ -77,12 +77,13 @@ class _Watcher:
         self._has_begun, self._has_ended = Event(), Event()
         self._last = self._revoked = 0.0
         with coatcheck.Sessions(url, **self._open) as sessions:
-            handle, number = "", 0
+            session, handle, number = sessions.new(), "", 0
             while not handle or not stage.is_on_victim(handle):  # in a cluster, one that the island will have
                 self.subject = f"watched{number}"
-                self._session = sessions.new()
-                sessions.bind(self._session, self.subject)
-                handle, number = str(self._session.handle), number + 1
+                session = sessions.new()
+                sessions.bind(session, self.subject)
+                handle, number = str(session.handle), number + 1
+            self._handle, self._identifier = handle, session.identifier or ""
         self._thread = Thread(target=self._read)
         self._thread.start()
         self._has_begun.wait(_PATIENCE)
@@ -92,7 +93,7 @@ class _Watcher:
         with coatcheck.Sessions(self._url, **self._open) as sessions:
             while not self._revoked:
                 try:
-                    sessions.revoke(self._session.handle, subject=self.subject)
+                    sessions.revoke(self._handle, subject=self.subject)
                     self._revoked = time.monotonic()
                 except StoreUnavailable:
                     time.sleep(0.02)
@@ -108,7 +109,7 @@ class _Watcher:
             while not self._has_ended.is_set():
                 began = time.monotonic()
                 try:
-                    if sessions.load(self._session.identifier) is not None:
+                    if sessions.load(self._identifier) is not None:
                         self._last = began
                         self._has_begun.set()
                 except StoreUnavailable:

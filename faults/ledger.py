@@ -14,7 +14,6 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError as LostConnection
 
 from coatcheck.runtime.batch import Batch
-from coatcheck.runtime.carrier import Carrier
 
 
 class Kind(StrEnum):
@@ -139,9 +138,9 @@ present: ContextVar[Trace] = ContextVar("present")
 """The trace of the operation that runs in this context."""
 
 
-def watch(carrier: Carrier) -> None:
-    """Let *carrier* tell the present trace what it sends."""
-    exchange = carrier.exchange
+def watch(transport: Any) -> None:
+    """Let *transport*, a `Carrier`, tell the present trace what it sends."""
+    exchange = transport.exchange
 
     async def watched(batches: list[Batch], ends_at: float) -> None:
         await exchange(batches, ends_at)
@@ -149,7 +148,7 @@ def watch(carrier: Carrier) -> None:
         if trace is not None:
             trace.writes += sum(map(_may_have_written, batches))
 
-    carrier.exchange = watched
+    transport.exchange = watched
 
 
 def _may_have_written(batch: Batch) -> bool:

@@ -152,7 +152,7 @@ def histogram(tallies: Sequence[Tally]) -> list[str]:
     names = [f"<= {step:g} s" for step in _STEPS[:-1]]
     head = ("cell", "level", "runs", "servers' own time p50 / max (s)", *names, "later", "latest (s)")
     return [
-        "How long after the servers had dealt with the fault the first operation that it had stopped succeeded, in runs:",
+        "How long after the servers had dealt with it the first operation that it had stopped succeeded, in runs:",
         "",
         f"| {' | '.join(head)} |",
         f"|{' --- |' * len(head)}",

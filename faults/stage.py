@@ -28,7 +28,7 @@ DEADLINE: Final = 0.25
 _POLL: Final = 0.005
 _PATIENCE: Final = 30.0
 _WORK_SECONDS: Final = 1.0
-_BRIEF_SECONDS: Final = 0.3
+_BRIEF_SECONDS: Final = 0.2
 
 
 class Level(StrEnum):

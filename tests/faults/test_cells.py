@@ -7,9 +7,10 @@ import pytest
 from faults.cells import CELLS
 from faults.checker import LOSSES, Flaw
 from faults.ledger import Kind, Outcome
-from faults.stage import NO_LEVEL, Level, Skipped, Stage, losses, violations
+from faults.stage import DEADLINE, NO_LEVEL, Level, Skipped, Stage, losses, violations
 
 RUNS = 3
+SLACK = 0.25  # for a machine that does other things too
 OVER = 1.0
 """Seconds that an application may be back later than its servers."""
 
@@ -55,6 +56,14 @@ def test_killed_application():
     runs = runs_of("app-kill")
 
     assert any(entry.outcome is Outcome.UNKNOWN for run in runs for entry in run.entries)
+
+
+@pytest.mark.requirement("R50")
+@pytest.mark.requirement("R45")
+def test_frozen_server():
+    """While a server is frozen, operations end within their deadline, as errors; afterwards all are still there."""
+    for run in runs_of("single-freeze"):
+        assert sorted(run.waits)[len(run.waits) * 99 // 100] < DEADLINE + SLACK
 
 
 @pytest.mark.requirement("R57")

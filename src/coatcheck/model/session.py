@@ -425,7 +425,7 @@ class Session(Attributes):
         return Ticket.new(handle) if self._next_secret is None else Ticket(handle, self._next_secret)
 
     def rotated_ticket(self, handle: Handle) -> Ticket:
-        """Make the ticket of its rotation; the same one when that is tried again: the first try may have got through."""
+        """Make the ticket of its rotation; the same one when that is tried again: a try may have got through."""
         if self._rotation is None or self._rotation.handle != handle:
             self._rotation = Ticket.new(handle)
         return self._rotation
