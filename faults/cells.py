@@ -243,6 +243,15 @@ def _cells() -> list[Cell]:
                 prepare=with_island,
                 has_workload=False,
             ),
+            Cell(
+                name=f"{name}-disk",
+                kind=kind,
+                about="the disk of a primary's append-only file is full",
+                act=crowd_disk,
+                losing=UNTIL_REPLICATED,
+                prepare=on_small_disk,
+            ),
+            Cell(name=f"{name}-memory", kind=kind, about="the memory of a primary is full", act=fill_memory),
             Cell(name=f"{name}-replica", kind=kind, about="a replica is frozen", act=stop_replica),
             Cell(name=f"{name}-failover", kind=kind, about="a planned failover", act=fail_over),
         ]
