@@ -29,7 +29,7 @@ def main() -> int:
         except Skipped as reason:
             print(f"{name} is NOT run: {reason}", flush=True)
             continue
-        broken |= bool(tally.violations)
+        broken |= bool(tally.broken)
         print(tally.row(), flush=True)
         if arguments.record:
             recorded[key] = tally

@@ -23,6 +23,7 @@ _HEAD: Final = (
     "| recovery p50 / p99 / max (s) |"
 )
 _STEPS: Final = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0, float("inf"))
+_TOLD: Final = 3
 _SHORT: Final = {
     Flaw.SIGN_IN_MISSING: "sign-ins",
     Flaw.REVOCATION_UNDONE: "revocations",
@@ -41,6 +42,8 @@ class Tally:
     server: str
     runs: int = 0
     outcomes: dict[str, int] = field(default_factory=dict)
+    broken: int = 0
+    """How many violations there were; *violations* tells of the first of each run."""
     violations: list[str] = field(default_factory=list)
     losses: dict[str, int] = field(default_factory=dict)
     lossy_runs: int = 0
@@ -58,7 +61,8 @@ class Tally:
         outcomes = Counter(str(entry.outcome) for entry in run.entries)
         self.outcomes = dict(Counter(self.outcomes) + outcomes)
         found = [str(finding) for finding in violations(run, cell, level)]
-        self.violations += found[:5]
+        self.broken += len(found)
+        self.violations += found[:_TOLD]
         lost = Counter(_SHORT[finding.flaw] for finding in losses(run, cell, level))
         self.losses = dict(Counter(self.losses) + lost)
         self.lossy_runs += bool(lost)
@@ -77,7 +81,7 @@ class Tally:
         lost = ", ".join(f"{count} {what}" for what, count in sorted(self.losses.items())) or "-"
         lost += f" (in {self.lossy_runs} runs)" if self.losses else ""
         recovery = " / ".join(f"{percentile(self.recovery, share):.2f}" for share in (0.5, 0.99, 1)) or "-"
-        cells = (self.cell, self.level, self.runs, f"{sum(self.outcomes.values()):,}", counts, len(self.violations))
+        cells = (self.cell, self.level, self.runs, f"{sum(self.outcomes.values()):,}", counts, self.broken)
         return " | ".join(("", *map(str, cells), lost, recovery if self.recovery else "-", "")).strip()
 
 
