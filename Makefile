@@ -52,6 +52,11 @@ matrix: env ## Run the contract suite on every server release and topology (SERV
 	  COATCHECK_TEST_SERVER=$$server $(PYTHON_BIN) -m pytest tests/contract tests/attack/test_crash_points.py $(ARGS) || exit 1; \
 	done
 
+.PHONY: faults
+faults: env ## Kill, freeze and cut off servers under load and check every operation (ARGS="--runs 50 --cell sentinel-kill")
+	tools/debian libfaketime iproute2 || echo "Cells that need them are left out."
+	$(PYTHON_BIN) -m faults $(ARGS)
+
 .PHONY: django6
 django6: ## Run the Django tests under Django 6, where a Python 3.12 or newer is found
 	@if python=$$(tools/find-python 3.12); then \
@@ -123,4 +128,4 @@ env: ## Set up .venv, where anything changed
 .PHONY: clean
 clean: ## Remove the environments, caches and builds
 	rm -rf .venv .venv-* .venv.lock dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .fuzz
-	find src tests demo fuzz -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find src tests demo faults fuzz -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -152,6 +152,19 @@ def test_rotation_with_a_change_whose_reply_was_lost(brittle, line, sound, clock
 
 
 @pytest.mark.requirement("R43")
+@pytest.mark.requirement("R29")
+@pytest.mark.parametrize("change", [{}, {"b": 2}], ids=["alone", "with a change"])
+def test_rotation_again_after_a_lost_reply(change, brittle, line, sound, clock):
+    """A rotation whose reply was lost, done again, gives its owner the secret that was stored, not the former one."""
+    for _, session in interrupted("rotate", brittle, line, sound, after_sending=True):
+        session.update(change)
+        run(brittle.rotate(session))
+        clock.advance(timedelta(minutes=1))
+
+        assert run(sound.load(session.identifier)) is not None
+
+
+@pytest.mark.requirement("R43")
 def test_strict_save_does_not_conflict_with_itself(brittle, line, sound):
     """A strict save that was sent twice, with another write between, does not take its own change for another's."""
     session = anonymous(brittle)

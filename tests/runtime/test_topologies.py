@@ -304,6 +304,31 @@ def test_replica_named_by_sentinel(start_topology, open_at, monkeypatch):
     wait_until(lambda: _loads(fresh, session), "it is the primary again")
 
 
+@pytest.mark.requirement("R49")
+def test_primary_that_refuses_writes(start_topology, open_at):
+    """A primary that refuses writes, having lost its replicas, may have been replaced: the next call asks Sentinel."""
+    topology = start_topology("sentinel", detection=timedelta(seconds=60))
+    sessions = open_at(topology.url, deadline=timedelta(seconds=1))
+    session = sessions.create({"a": 1})
+    with topology.client("node1") as former, topology.client("node2") as other:
+        wait_until(lambda: other.get(Keys("cc").record(session.handle)), "the replica has it")
+        former.config_set("min-replicas-to-write", 3)
+        other.replicaof("NO", "ONE")
+        for name in ("sentinel1", "sentinel2", "sentinel3"):
+            with topology.client(name) as sentinel:
+                sentinel.execute_command("SENTINEL", "REMOVE", "coatcheck")
+                port = other.connection_pool.connection_kwargs["port"]
+                sentinel.execute_command("SENTINEL", "MONITOR", "coatcheck", "127.0.0.1", port, 2)
+        session["a"] = 2
+        with pytest.raises(StoreUnavailable, match="too few replicas follow it"):
+            sessions.save(session)
+
+        sessions.save(session)
+
+        assert other.get(Keys("cc").record(session.handle)) != former.get(Keys("cc").record(session.handle))
+    assert sessions.load(session.identifier)["a"] == 2
+
+
 def test_unknown_service(start_topology, open_at):
     """A name that no sentinel knows is said to be that."""
     url = start_topology("sentinel").url.rpartition("/")[0] + "/other"

@@ -170,7 +170,7 @@ class Writer:
         """
         is_owner = session.renewal_wanted or not session.is_superseded
         if session.rotation_wanted and isinstance(session.ticket, Ticket) and is_owner:
-            return Ticket.new(session.ticket.handle)
+            return session.rotated_ticket(session.ticket.handle)
         return None
 
     async def _write(

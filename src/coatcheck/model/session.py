@@ -73,6 +73,7 @@ class Session(Attributes):
         "_issuer_session",
         "_next_secret",
         "_renewal_wanted",
+        "_rotation",
         "_rotation_wanted",
         "_seen_at",
         "_settings",
@@ -109,6 +110,7 @@ class Session(Attributes):
         self.cookie_due = False
         self.token_given = False
         self._next_secret: bytes | None = None
+        self._rotation: Ticket | None = None
         self._settings = _settings(header or policy)
         self._device = self.payload.device
         self._rotation_wanted = self._renewal_wanted = False
@@ -422,6 +424,12 @@ class Session(Attributes):
         """Make the ticket of its next record, with the secret that tokens were made for already, if any were."""
         return Ticket.new(handle) if self._next_secret is None else Ticket(handle, self._next_secret)
 
+    def rotated_ticket(self, handle: Handle) -> Ticket:
+        """Make the ticket of its rotation; the same one when that is tried again: a try may have got through."""
+        if self._rotation is None or self._rotation.handle != handle:
+            self._rotation = Ticket.new(handle)
+        return self._rotation
+
     def token_digest(self, *, moves: bool) -> bytes:
         """Give the digest of the secret that a token of it is made for, and count the token as given out.
 
@@ -461,7 +469,7 @@ class Session(Attributes):
         self._settings = _settings(header)
         self._rotation_wanted = self._renewal_wanted = False
         self._seen_at, self._attempts = header.seen_at, []
-        self._next_secret = self._issuer_session = None
+        self._next_secret = self._issuer_session = self._rotation = None
         self.now_stored_as(payload.attributes)
 
     def now_new(self, policy: SessionPolicy, attributes: Mapping[str, bytes]) -> None:

@@ -42,6 +42,7 @@ _ROUNDS: Final = 8  # so often a call is sent on, or sent again with its script,
 _COMMANDS_A_DEADLINE: Final = 16
 _LOOK_AGAIN_SECONDS: Final = 0.05
 _NOT_NOW: Final = frozenset({"CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "TRYAGAIN"})
+_CUT_OFF: Final = frozenset({"NOREPLICAS", "MISCONF"})  # another may have taken over from who says this
 
 
 class Carrier(ABC):
@@ -273,6 +274,8 @@ class Carrier(ABC):
             return False
         code = code_of(error)
         if code not in _NOT_NOW and not isinstance(error, BusyLoadingError | ClusterDownError | ReadOnlyError):
+            if code in _CUT_OFF:
+                self.topology.doubt(node)
             raise translated(error, self.address) from error
         call.trouble = error
         if code == "READONLY":  # it may be another server's name by now
