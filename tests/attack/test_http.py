@@ -6,15 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from coatcheck.model.ticket import Handle, Ticket
-from tests.frameworks.visits import at_once, sent, wait_for
+from tests.frameworks.visits import at_once, sent, stranger, wait_for
 
 ROUNDS = 200
 ROUNDS_AT_ONCE = 6  # below the threads of one worker, all of which may have to wait for a logout
-
-
-def stranger():
-    """Make a well-formed identifier that nobody was ever given."""
-    return Ticket.new(Handle.new())
 
 
 @pytest.mark.requirement("R2")

@@ -9,7 +9,7 @@ import secrets
 import pytest
 
 from tests.frameworks.apps.common import SOURCE_LIMIT
-from tests.frameworks.test_scenarios import stranger
+from tests.frameworks.visits import stranger
 
 
 @pytest.fixture

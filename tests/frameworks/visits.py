@@ -3,6 +3,8 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from coatcheck.model.ticket import Handle, Ticket
+
 CROWD = 64
 
 
@@ -23,3 +25,8 @@ def wait_for(path):
 def sent(commands):
     """Leave TIME out: about once a minute it travels with another command, in the same round trip."""
     return [command for command in commands if command != "TIME"]
+
+
+def stranger():
+    """Make a well-formed ticket that nobody was ever given."""
+    return Ticket.new(Handle.new())
