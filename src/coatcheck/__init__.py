@@ -20,10 +20,12 @@ from coatcheck.model.client import Client, ClientPolicy, OnChange
 from coatcheck.model.compartment import Compartment
 from coatcheck.model.cookie import CookiePolicy, SameSite
 from coatcheck.model.csrf import CsrfPolicy
+from coatcheck.model.durability import Durability, Level, Reached
 from coatcheck.model.errors import (
     AuthenticationRequired,
     ConfigurationError,
     CsrfRefused,
+    DurabilityNotReached,
     IssuerUnavailable,
     LogoutTokenInvalid,
     NotEnoughSessions,
@@ -58,15 +60,19 @@ __all__ = [
     "CookiePolicy",
     "CsrfPolicy",
     "CsrfRefused",
+    "Durability",
+    "DurabilityNotReached",
     "Event",
     "EventType",
     "Handle",
     "IssuerSession",
     "IssuerUnavailable",
     "Keyring",
+    "Level",
     "LogoutTokenInvalid",
     "NotEnoughSessions",
     "OnChange",
+    "Reached",
     "RecordCorrupted",
     "SameSite",
     "Session",

@@ -20,6 +20,7 @@ from coatcheck.model.cookie import CookiePolicy, merge_cache_control, merge_vary
 from coatcheck.model.errors import (
     AuthenticationRequired,
     CsrfRefused,
+    DurabilityNotReached,
     SessionConflict,
     SessionError,
     SessionLimitReached,
@@ -157,6 +158,9 @@ class Exchange:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
             visit.is_over = True
             return Outcome(None, session.accessed)
+        except DurabilityNotReached as error:  # the browser needs the new secret: the former one is worth little now
+            error.set_cookie = None if session.header is None else self._cookie_for(visit, session)
+            raise
         visit.is_over = session.ended
         cookie = self._cookie_for(visit, session)
         return Outcome(cookie, session.accessed or cookie is not None)
@@ -205,8 +209,7 @@ class Exchange:
         match error:
             case StoreError():
                 log.error("session_store_failed: %s", error)
-                text = "The session store cannot be reached. You are still signed in; please try again.\n"
-                return Failure(503, text, (*_PLAIN, ("Retry-After", "1")))
+                return _store_failure(error)
             case SessionLimitReached():
                 return Failure(403, "You are signed in on as many devices as you may be.\n")
             case SourceLimited():
@@ -265,6 +268,16 @@ class Exchange:
             say_once_that_https_is_needed()
         max_age = self.sessions.remaining(session) if session.persistent else None
         return self.cookie.set(session.identifier, secure=visit.secure, max_age=max_age)
+
+
+def _store_failure(error: StoreError) -> Failure:
+    headers: tuple[tuple[str, str], ...] = (*_PLAIN, ("Retry-After", "1"))
+    if not isinstance(error, DurabilityNotReached):
+        text = "The session store cannot be reached. You are still signed in; please try again.\n"
+        return Failure(503, text, headers)
+    if error.set_cookie is not None:
+        headers += (("Set-Cookie", error.set_cookie),)
+    return Failure(503, "What you did is stored, but not yet safely. Please try again in a moment.\n", headers)
 
 
 @cache

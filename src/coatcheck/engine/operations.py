@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
+from coatcheck.engine.durability import Receipt
 from coatcheck.engine.issued import IssuerLinks
 from coatcheck.engine.recognition import Recognition
 from coatcheck.engine.resealing import Resealed
@@ -26,6 +27,7 @@ from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
 from coatcheck.model.activity import Activity
+from coatcheck.model.durability import Write
 from coatcheck.model.errors import (
     AuthenticationRequired,
     RecordCorrupted,
@@ -121,7 +123,8 @@ class Operations:
         if await self._store.now() < honoured_until:
             return session
         log.warning("session_secret_replayed", extra={"handle": str(ticket.handle)})
-        await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED)
+        receipt = Receipt(Write.REVOCATION)
+        await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED, receipt=receipt)
         return None
 
     async def find(self, handle: Handle | str) -> Session | None:
@@ -216,21 +219,26 @@ class Operations:
         is that subject's, which makes it safe to pass on a handle that a user has sent. Nobody (None, "") has no
         sessions, so that ends none. by, why: for the event, one line each.
         """
-        cause = Cause(by, why)
+        cause, receipt = Cause(by, why), Receipt(Write.REVOCATION)
         if isinstance(session, Session):
             if subject not in {ANYONE, session.subject}:
                 raise ValueError("the session is another subject's")
             session.ended = True
             handle = None if session.is_new else session.handle
-            former = None if handle is None else await self._writer.end(handle, session.subject, cause=cause)
+            former = None
+            if handle is not None:
+                former = await self._writer.end(handle, session.subject, cause=cause, receipt=receipt)
             session.now_ended()
+            self._writer.confirm(session, receipt)
             return former is not None
         handle = _handle(session)
         if handle is None or not subject:
             return False
-        if subject is ANYONE:
-            return await self._writer.end(handle, await self._owner(handle), cause=cause) is not None
-        return await self._writer.end(handle, check_subject(subject), only_if_listed=True, cause=cause) is not None
+        is_anyones = subject is ANYONE
+        owner = await self._owner(handle) if subject is ANYONE else check_subject(subject)
+        former = await self._writer.end(handle, owner, only_if_listed=not is_anyones, cause=cause, receipt=receipt)
+        self._store.waits.check(receipt)
+        return former is not None
 
     async def sweep(self) -> int:
         """Settle the expiry indexes of all partitions; return how many sessions were found to have ended.
@@ -467,8 +475,10 @@ class Operations:
         expire or are swept. Raises StoreUnavailable when the store did not confirm: then some partitions may have
         done it, and to call it again is safe.
         """
-        await self._store.remove_everyone(milliseconds(LONGEST), Cause(by, why))
+        receipt = Receipt(Write.REVOCATION)
+        await self._store.remove_everyone(milliseconds(LONGEST), Cause(by, why), receipt)
         log.warning("sessions_of_everyone_revoked", extra={"by": by, "why": why})
+        self._store.waits.check(receipt)
 
     async def erase(self, subject: str) -> int:
         """End every session of *subject* and remove all that is kept of it; return how many ended.

@@ -3,9 +3,11 @@
 import logging
 from typing import Final
 
+from coatcheck.engine.durability import Receipt
 from coatcheck.engine.store import FIRST_PAGE, NO_CAUSE, Store
 from coatcheck.model.client import Client
 from coatcheck.model.codec import decode
+from coatcheck.model.durability import Write
 from coatcheck.model.errors import RecordCorrupted
 from coatcheck.model.events import Cause
 from coatcheck.model.policy import SessionPolicy
@@ -44,13 +46,14 @@ class Subjects:
 
     async def end(self, subject: str, kept: Handle | None, cause: Cause) -> int:
         """Do what `Operations.revoke_all` says."""
-        ended = 0
+        ended, receipt = 0, Receipt(Write.REVOCATION)
         for place in self._store.places(subject):
             left = 1
             while left:
-                count, left = await self._store.remove_all(place, kept, _REVOKED_TOGETHER, cause)
+                count, left = await self._store.remove_all(place, kept, _REVOKED_TOGETHER, cause, receipt)
                 ended += count
         log.info("sessions_revoked", extra={"count": ended, "kept": str(kept) if kept else None})
+        self._store.waits.check(receipt)
         return ended
 
     async def erase(self, subject: str) -> int:

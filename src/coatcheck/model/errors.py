@@ -13,6 +13,7 @@ SessionError
 ├─ IssuerUnavailable      an issuer's keys could not be fetched; retry may help
 └─ StoreError
    ├─ StoreUnavailable    retry may help
+   ├─ DurabilityNotReached  a write was carried out, and may still be undone
    └─ RecordCorrupted     it will not
 
 Absence is a value, not an error: loading an unknown or ended session gives ``None``.
@@ -106,6 +107,15 @@ class StoreError(SessionError):
 
 class StoreUnavailable(StoreError):
     """The store could not be reached or refused for now; a retry may help."""
+
+
+class DurabilityNotReached(StoreError):
+    """A write was carried out, but fewer replicas or disks have it than the policy asks: a failure may undo it.
+
+    set_cookie: the Set-Cookie header that the browser needs all the same, where a rotation fell short; for adapters.
+    """
+
+    set_cookie: str | None = None
 
 
 class RecordCorrupted(StoreError):

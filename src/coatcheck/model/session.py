@@ -18,6 +18,7 @@ from coatcheck.model.client import NO_CLIENT, Client
 from coatcheck.model.compartment import Compartment, Compartments, check_idle_timeout
 from coatcheck.model.delta import Operation, without_counts
 from coatcheck.model.device import check_device, class_of
+from coatcheck.model.durability import Reached
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.policy import SessionPolicy, check_timeouts, milliseconds
 from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
@@ -65,6 +66,9 @@ class Session(Attributes):
 
     strict: set it to True to have a save raise SessionConflict, and write nothing, where another request
     changed one of the same attributes meanwhile; by default the last writer wins. Increments never conflict.
+
+    durability: how far the last write of it had got when the store replied; None before one, and where the policy asks
+    for nothing but memory.
     """
 
     __slots__ = (
@@ -78,6 +82,7 @@ class Session(Attributes):
         "_settings",
         "client",
         "cookie_due",
+        "durability",
         "ended",
         "header",
         "parts",
@@ -105,6 +110,7 @@ class Session(Attributes):
         self.header = header
         self.client = NO_CLIENT if policy.client is None else Client.parse(self.payload.client)
         self.strict = False
+        self.durability: Reached | None = None
         self.ended = False
         self.cookie_due = False
         self.token_given = False

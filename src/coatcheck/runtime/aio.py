@@ -44,6 +44,7 @@ class AsyncSessions(Operations):
         """
         address = Address(url)
         transport = AsyncTransport(address, options)
+        transport.settings.check(policy)
         keyring = address.keyring(keys)
         prefix = prefix_or_default(prefix)
         super().__init__(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)

@@ -31,7 +31,7 @@ from redis.exceptions import (
 from coatcheck.engine.transport import Command
 from coatcheck.model.errors import ConfigurationError, StoreUnavailable
 from coatcheck.runtime.address import Address, Node
-from coatcheck.runtime.batch import ALONG, Batch, Call
+from coatcheck.runtime.batch import ALONG, BEHIND, WAITING, Batch, Call
 from coatcheck.runtime.breaker import Breaker, Budget, backoff
 from coatcheck.runtime.errors import FOREIGN, Busy, Interrupted, code_of, is_refusal, is_untrusted, translated
 from coatcheck.runtime.settings import Settings
@@ -41,7 +41,8 @@ _RETRIES: Final = 5
 _ROUNDS: Final = 8  # so often a call is sent on, or sent again with its script, before it has to pause
 _COMMANDS_A_DEADLINE: Final = 16
 _LOOK_AGAIN_SECONDS: Final = 0.05
-_NOT_NOW: Final = frozenset({"CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "TRYAGAIN"})
+_NOT_NOW: Final = frozenset({"CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "TRYAGAIN", "UNBLOCKED"})
+_NO_PRIMARY: Final = "cannot be used with replica"  # the reply of WAIT and WAITAOF
 
 
 class Carrier(ABC):
@@ -65,6 +66,11 @@ class Carrier(ABC):
             self.topology.place(await self._join())
         self._budget.count()
         ends_at, sent = self._deadline(len(commands)), None
+        if len(commands) > 1 and commands[-1][0] in WAITING:
+            *wanted, wait = commands
+            waiting = Call(tuple(wanted), ends_at, wait)
+            await self._carry_out(waiting, waiting.commands)
+            return [*waiting.replies, waiting.confirmed]
         node = self.topology.sole
         if node is not None and not self.topology.is_stale and not self._breakers:  # as nearly always
             sent = Batch(node, list(commands), list(range(len(commands))))
@@ -202,6 +208,8 @@ class Carrier(ABC):
             batch = next(iter(found.values()))
             for place in anywhere:
                 call.join(batch, place)
+        for batch in found.values():
+            batch.wait = call.wait
         return self._admitted(call, found)
 
     def _admitted(self, call: Call, found: dict[Node, Batch]) -> list[Batch]:
@@ -227,17 +235,24 @@ class Carrier(ABC):
                 has_trouble = True
             elif self._breakers:
                 self._breakers.pop(batch.node, None)
+            lacking: list[int] = []
             for place, reply in zip(batch.places, batch.replies, strict=False):
                 if not isinstance(reply, Exception):
-                    if place != ALONG:
+                    if place >= 0:
                         call.replies[place] = reply
                     continue
                 if isinstance(reply, TryAgainError) and call.commands[place][0] == "MGET":
                     call.split.append(place)
                     continue
                 has_trouble |= self._judge(call, batch.node, place, reply)
-                missing.append(place)
-            missing += [place for place in batch.places[len(batch.replies) :] if place != ALONG]
+                lacking.append(place)
+            lacking += [place for place in batch.places[len(batch.replies) :] if place != ALONG]
+            if batch.wait is not None:
+                if lacking:  # what was not waited for has to be sent again too: the wait counts for its connection
+                    lacking = [place for place in batch.places if place >= 0]
+                else:
+                    call.confirm(batch.replies[-1])
+            missing += lacking
         call.missing = sorted(missing)
         return has_trouble
 
@@ -257,6 +272,8 @@ class Carrier(ABC):
 
     def _judge(self, call: Call, node: Node, place: int, error: Exception) -> bool:
         """Decide about a server's error: raise, or have the command sent again; say whether after a pause."""
+        if place == BEHIND and _NO_PRIMARY in str(error):
+            error = ReadOnlyError(str(error))
         if place == ALONG:
             raise translated(error, self.address) from error
         if isinstance(error, NoScriptError):
@@ -275,7 +292,7 @@ class Carrier(ABC):
         if code not in _NOT_NOW and not isinstance(error, BusyLoadingError | ClusterDownError | ReadOnlyError):
             raise translated(error, self.address) from error
         call.trouble = error
-        if code == "READONLY":  # it may be another server's name by now
+        if code == "READONLY" or isinstance(error, ReadOnlyError):  # it may be another server's name by now
             self.drop(node)
         if not isinstance(error, TryAgainError):
             self.topology.doubt(node)

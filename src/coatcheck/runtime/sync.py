@@ -69,6 +69,7 @@ class Sessions:
         """
         address = Address(url)
         transport = BlockingTransport(address, options)
+        transport.settings.check(policy)
         keyring = address.keyring(keys)
         prefix = prefix_or_default(prefix)
         self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)
