@@ -41,6 +41,7 @@ from coatcheck.model.errors import (
 from coatcheck.model.events import Event, EventType
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Keyring, new_key
+from coatcheck.model.outage import OutagePolicy
 from coatcheck.model.policy import AtLimit, SessionPolicy
 from coatcheck.model.session import Session, SessionInfo, Status
 from coatcheck.model.sources import SourcePolicy
@@ -72,6 +73,7 @@ __all__ = [
     "LogoutTokenInvalid",
     "NotEnoughSessions",
     "OnChange",
+    "OutagePolicy",
     "Reached",
     "RecordCorrupted",
     "SameSite",

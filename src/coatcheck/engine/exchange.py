@@ -27,6 +27,7 @@ from coatcheck.model.errors import (
     SessionRevoked,
     SourceLimited,
     StoreError,
+    StoreUnavailable,
 )
 from coatcheck.model.session import Session
 from coatcheck.model.ticket import Ticket
@@ -41,7 +42,8 @@ class Visit:
     """One request: the ticket it brought, if it brought exactly one; its session, once loaded; whether that is over.
 
     origin: User-Agent header and address of the client; None for what is no request, and where the policy does not look
-    at them. has_ended: whether the session of the ticket was ended here, for its client has changed.
+    at them. has_ended: whether the session of the ticket was ended here, for its client has changed. may_be_anonymous:
+    whether it may be served without its session; is_blind: whether it is, for the store cannot be reached.
     """
 
     ticket: Ticket | None
@@ -51,6 +53,8 @@ class Visit:
     is_over: bool = False
     origin: tuple[str | None, str | None] | None = field(default=None, repr=False)
     has_ended: bool = False
+    may_be_anonymous: bool = False
+    is_blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,13 @@ class Exchange:
         host: str,
         address: str | None = None,
         user_agent: str | None = None,
+        method: str | None = None,
+        path: str | None = None,
     ) -> Visit:
         """Look at a request's Cookie header (several joined by "; "). Sends nothing.
 
         address: of the client, as the framework has it; user_agent: its header. Both as they came, None for missing.
+        method, path: of the request; None where it is none of HTTP.
         A malformed identifier counts as none. So do several: one of them may be an attacker's.
         """
         secure = self.cookie.is_secure(https=https, host=host)
@@ -108,25 +115,26 @@ class Exchange:
         if len(values) > 1:
             log.warning("session_cookie_duplicated", extra={"count": len(values)})
         ticket = Ticket.parse(values[0]) if len(values) == 1 else None
-        return Visit(ticket, secure, https, origin=(user_agent, address) if self._asks_for_origin else None)
+        visit = Visit(ticket, secure, https, origin=(user_agent, address) if self._asks_for_origin else None)
+        outage = self.sessions.policy.outage
+        visit.may_be_anonymous = outage is not None and outage.may_be_anonymous(method, path)
+        return visit
 
     async def load(self, visit: Visit) -> Session:
         """Give the request's session, a new one where there is none. Raises StoreError, which is no logout.
 
         And SourceLimited, which is none either, before the store is asked where the policy's `sources` says so.
+        In an outage an empty one, where the policy lets the page be served without.
         """
         if visit.session is None:
-            if visit.origin is not None:
-                found = await self._find(visit, *visit.origin)
-            else:
-                found = None if visit.ticket is None else await self.sessions.load(visit.ticket)
-            if found is None:
-                found = self.sessions.new()
-                if visit.origin is not None:
-                    await self._recognise(found, *visit.origin)
-            if visit.session is None:  # nor has another task of this request loaded it meanwhile
-                visit.session = found
-        return visit.session
+            try:
+                await self._load(visit)
+            except StoreUnavailable as error:
+                if not visit.may_be_anonymous:
+                    raise
+                log.warning("session_left_out: %s", error)
+                visit.session, visit.is_over, visit.is_blind = self.sessions.new(), True, True
+        return visit.session  # type: ignore[return-value]  # it is loaded now
 
     async def check_csrf(self, visit: Visit, token: str | None, *, is_own: bool) -> None:
         """Raise CsrfRefused unless *token* was made for the session of *visit*. is_own: see `CsrfPolicy.is_own`."""
@@ -146,6 +154,8 @@ class Exchange:
         session = visit.session
         if session is None:
             return Outcome()
+        if visit.is_blind:
+            return Outcome(is_private=True)
         is_asked_to_rotate = session.rotation_wanted
         if visit.origin is not None and session.header is None:
             await self._recognise(session, *visit.origin)  # one that the application has begun is this client's too
@@ -228,6 +238,18 @@ class Exchange:
                 return Failure(409, "Another request changed the same thing meanwhile; please try again.\n")
             case _:
                 raise error
+
+    async def _load(self, visit: Visit) -> None:
+        if visit.origin is not None:
+            found = await self._find(visit, *visit.origin)
+        else:
+            found = None if visit.ticket is None else await self.sessions.load(visit.ticket)
+        if found is None:
+            found = self.sessions.new()
+            if visit.origin is not None:
+                await self._recognise(found, *visit.origin)
+        if visit.session is None:  # nor has another task of this request loaded it meanwhile
+            visit.session = found
 
     async def _find(self, visit: Visit, user_agent: str | None, address: str | None) -> Session | None:
         """Load the session of the ticket, as far as its source and its client let that be."""

@@ -31,6 +31,7 @@ from coatcheck.model.durability import Write
 from coatcheck.model.errors import (
     AuthenticationRequired,
     RecordCorrupted,
+    StoreUnavailable,
 )
 from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.issued import IssuerSession
@@ -79,6 +80,7 @@ class Operations:
         self.sources = None if limits is None else Sources(limits, self._store.clock, self._writer.last_use)
         self._recognition = None if looks is None else Recognition(self._store, self._writer, looks)
         self._subjects = Subjects(self._store, self.policy)
+        self.leases = self._store.leases
 
     # One session
 
@@ -106,10 +108,11 @@ class Operations:
         None for a malformed identifier (without asking the store), one that never was, that has ended or
         whose secret is not the right one. A former secret, used after its grace, ends the session: either its
         owner or whoever uses the new one has stolen it. Raises StoreUnavailable and RecordCorrupted: neither means that
-        the session has ended.
+        the session has ended. Where the policy has a read lease, what this process loaded a moment ago is given again
+        while the store cannot be reached: see `Session.is_leased`.
         """
         ticket = Ticket.parse(identifier) if isinstance(identifier, str) else identifier
-        session = None if ticket is None else await self._read(ticket.handle, ticket)
+        session = None if ticket is None else await self._read_or_lease(ticket)
         if ticket is None or session is None or session.header is None:
             return None
         header, digest = session.header, ticket.digest
@@ -143,10 +146,13 @@ class Operations:
         touched, where that is due. Changes of other requests are merged in: see `Session.strict`.
 
         Raises SessionRevoked when the session has ended meanwhile (nothing is written, nothing revived),
-        SessionConflict, SessionLimitReached, StoreUnavailable.
+        SessionConflict, SessionLimitReached, DurabilityNotReached, StoreUnavailable.
         """
         if session.ended:
             await self.revoke(session)
+            return
+        if session.is_leased:
+            self._check_lease(session)
             return
         wanted = self.wanted_subject(session)
         if session.link_wanted and wanted is None:
@@ -156,17 +162,10 @@ class Operations:
                 await self.unbind(session)
             else:
                 await self.bind(session, wanted)
-        elif session.header is None:
-            if not session.is_empty:
-                await self._writer.create(session)
-        elif session.record_changed:
-            if any(session.has_changed(name) for name in self.policy.rotating):
-                session.rotate()
-            if session.settings_changed:
-                await self._links.extend(session)
-            await self._writer.update(session)
-        else:
-            await self._writer.keep(session)
+        elif session.header is not None:
+            await self._save_stored(session)
+        elif not session.is_empty:
+            await self._writer.create(session)
 
     async def touch(self, session: Session) -> bool:
         """Extend the idle deadline of *session*; return whether it is still there.
@@ -192,7 +191,13 @@ class Operations:
     def is_rotation_due(self, session: Session) -> bool:
         """Say whether the policy's rotate_every has passed since the session last got a secret. Sends nothing."""
         every, header = self.policy.rotate_every, session.header
-        if every is None or header is None or session.is_superseded or not self._store.clock.is_known:
+        if (
+            session.is_leased
+            or every is None
+            or header is None
+            or session.is_superseded
+            or not self._store.clock.is_known
+        ):
             return False
         return self._store.clock.now() - max(header.created_at, session.payload.rotated_at) >= milliseconds(every)
 
@@ -234,6 +239,7 @@ class Operations:
         handle = _handle(session)
         if handle is None or not subject:
             return False
+        self._store.end_lease(handle)
         is_anyones = subject is ANYONE
         owner = await self._owner(handle) if subject is ANYONE else check_subject(subject)
         former = await self._writer.end(handle, owner, only_if_listed=not is_anyones, cause=cause, receipt=receipt)
@@ -557,6 +563,41 @@ class Operations:
             return None
         seen_at = self._writer.last_use(handle, now)
         return Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=seen_at, parts=parts)
+
+    async def _save_stored(self, session: Session) -> None:
+        """Save a session that stays whose it is."""
+        if not session.record_changed:
+            await self._writer.keep(session)
+            return
+        if any(session.has_changed(name) for name in self.policy.rotating):
+            session.rotate()
+        if session.settings_changed:
+            await self._links.extend(session)
+        await self._writer.update(session)
+
+    async def _read_or_lease(self, ticket: Ticket) -> Session | None:
+        try:
+            return await self._read(ticket.handle, ticket)
+        except StoreUnavailable as error:
+            opened = self._store.read_leased(ticket.handle)
+            if opened is None:
+                raise
+            header, payload = opened
+            now, used_at = self._store.clock.now(), self._writer.last_use(ticket.handle, header.seen_at)
+            if now >= min(header.absolute_deadline, max(used_at, header.seen_at) + header.idle_timeout):
+                raise
+            log.warning("session_leased: %s", error, extra={"handle": str(ticket.handle)})
+        session = Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=used_at)
+        session.is_leased = True
+        return session
+
+    def _check_lease(self, session: Session) -> None:
+        """Raise StoreUnavailable if there is something to write: it might be to a session that has ended."""
+        if session.is_changed or self.wanted_subject(session) != session.payload.subject:
+            raise StoreUnavailable(
+                f"session {session.handle} was read from memory, for the store cannot be reached: nothing was written. "
+                "Try again when it can"
+            )
 
     async def _owner(self, handle: Handle) -> str | None:
         """Read whose session *handle* is; None too where the record does not open, so that it can be ended."""

@@ -19,6 +19,7 @@ from coatcheck.engine.dictionaries import Dictionaries, DictionaryInfo, Dropped
 from coatcheck.engine.durability import Receipt, Waits
 from coatcheck.engine.erasure import erase_traces
 from coatcheck.engine.keys import Keys
+from coatcheck.engine.leases import Leases
 from coatcheck.engine.resealing import Resealed, reseal
 from coatcheck.engine.server import Server
 from coatcheck.engine.transport import Argument, Command, Transport
@@ -155,6 +156,8 @@ class Store:
         sealed = SealedDictionaries(keyring, prefix)
         self._dictionaries = Dictionaries(transport, self._keys, sealed, self._records, clock)
         self.waits = Waits(policy.durability, self._keys)
+        lease = policy.outage.read_lease if policy.outage else None
+        self.leases = None if lease is None else Leases(lease)
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -216,11 +219,29 @@ class Store:
         opened, found = await self._read(handle, self.companions.compartment_keys(handle))
         return opened, self.companions.present(handle, found)
 
+    def read_leased(self, handle: Handle) -> Opened | None:
+        """Give the record of *handle* from memory, if its lease lasts. Raises RecordCorrupted."""
+        if self.leases is None or not self.clock.is_known:
+            return None
+        record = self.leases.find(handle, self.clock.now())
+        return None if record is None else self._records.open(handle, record)
+
     async def _read(self, handle: Handle, others: tuple[str, ...]) -> tuple[Opened | None, list[bytes | None]]:
         names = (self._keys.record(handle), self._keys.epoch(handle.partition))
+        changes, asked_at = self.leases.changes if self.leases else 0, await self.now() if self.leases else 0
         ((record, epoch, *found),) = await self._call(("MGET", *names, *others))
+        if record is not None and self._records.has_key_of(record):
+            await self._dictionaries.learn(record, *found)
+        opened = self._opened(handle, record, epoch)
+        if self.leases is not None and opened is not None:
+            self.leases.keep(handle, record, opened[1].subject, asked_at, changes=changes)
+        elif self.leases is not None:
+            self.leases.drop(handle)
+        return opened, found
+
+    def _opened(self, handle: Handle, record: bytes | None, epoch: bytes | None) -> Opened | None:
         if record is None:
-            return None, found
+            return None
         if not self._records.has_key_of(record):
             log.error(
                 "session_key_missing: session %s was sealed with key %s, which is not in the ring; it counts as none. "
@@ -228,10 +249,9 @@ class Store:
                 handle,
                 record[2:4].hex(),
             )
-            return None, found
-        await self._dictionaries.learn(record, *found)
+            return None
         header, payload = self._records.open(handle, record)
-        return None if header.created_at <= _epoch(epoch) else (header, payload), found
+        return None if header.created_at <= _epoch(epoch) else (header, payload)
 
     async def create(
         self, handle: Handle, header: Header, payload: Payload, along: Along, receipt: Receipt
@@ -266,6 +286,7 @@ class Store:
         digest, event = change.place.digest if change.place else b"", change.event.value if change.event else ""
         told = (handle.name, now, digest, event, change.why)
         command = scripts.SAVE.command(keys, pack_revision(revision), record, header.ttl(now), *told, *extra)
+        self.end_lease(handle)
         code, *current = await self._call_with(along, handle, header, now, command, receipt=receipt)
         await self._dictionaries.learn(*current)
         return self._records.open(handle, current[0]) if current else bool(code)
@@ -313,6 +334,7 @@ class Store:
         now, name = await self.now(), event.value if event else ""
         told = (now, name, cause.by, cause.why, self.companions.listed)
         command = scripts.REVOKE.command(keys, expected, handle.name, digest, listed, *told)
+        self.end_lease(handle)
         (reply,) = await self._call(command, receipt=receipt, partitions={handle.partition})
         record = reply[1] if reply[0] else None
         with suppress(StoreUnavailable):  # it is gone all the same; whoever opens it will see
@@ -321,6 +343,8 @@ class Store:
 
     async def remove_everyone(self, kept_for: int, cause: Cause, receipt: Receipt) -> None:
         """End every session created up to now, in all partitions. kept_for: how long to remember that, in ms."""
+        if self.leases is not None:
+            self.leases.drop_all()
         now = await self.now()
         await self._call(
             *(
@@ -330,6 +354,17 @@ class Store:
             receipt=receipt,
             partitions=set(),  # each script writes, however often it is sent
         )
+
+    def _end_leases(self, place: Place, names: list[bytes]) -> None:
+        if self.leases is not None:
+            for name in _shown(names):
+                with suppress(ValueError):  # what somebody else has planted there
+                    self.leases.drop(Handle.parse(f"{place.partition:02x}.{name}"))
+
+    def end_lease(self, handle: Handle) -> None:
+        """Read *handle* from memory no more."""
+        if self.leases is not None:
+            self.leases.drop(handle)
 
     def open(self, handle: Handle, record: bytes) -> Opened:
         """Open a record that a reply has brought. Raises RecordCorrupted."""
@@ -377,6 +412,9 @@ class Store:
         if reply[0] == _OUTLIVED:
             return Outlived(_epoch(reply[1]))
         _, live, of_device, former, *ended = reply
+        self._end_leases(place, ended)
+        if replacing is not None:
+            self.end_lease(replacing)
         try:
             await self._dictionaries.learn(former)
             replaced = self._records.open(replacing, former) if replacing and former else None
@@ -394,6 +432,7 @@ class Store:
         told = (order, now, stem, place.digest, self.companions.listed)
         command = scripts.TRIM.command(keys, allowed.sessions, *told, class_of(limit.device), allowed.of_device)
         (reply,) = await self._call(command, receipt=receipt, partitions={place.partition})
+        self._end_leases(place, reply[2:])
         return Live(reply[0], reply[1]), _shown(reply[2:])
 
     async def remove_all(
@@ -528,7 +567,14 @@ class Store:
         return self.companions.read(handle, reply)
 
     async def _call_with(
-        self, along: Along | None, handle: Handle, header: Header, now: int, command: Command, *, receipt: Receipt | None None
+        self,
+        along: Along | None,
+        handle: Handle,
+        header: Header,
+        now: int,
+        command: Command,
+        *,
+        receipt: Receipt | None,
     ) -> Any:
         """Carry out *command*, and what goes along with it behind it; give the reply to *command*."""
         further = along.commands(handle, header, now) if along else []

@@ -47,6 +47,8 @@ class Subjects:
     async def end(self, subject: str, kept: Handle | None, cause: Cause) -> int:
         """Do what `Operations.revoke_all` says."""
         ended, receipt = 0, Receipt(Write.REVOCATION)
+        if self._store.leases is not None:
+            self._store.leases.drop_subject(subject, kept)
         for place in self._store.places(subject):
             left = 1
             while left:

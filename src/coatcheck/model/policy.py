@@ -12,12 +12,13 @@ from coatcheck.model.compression import LARGEST_PAYLOAD
 from coatcheck.model.device import check_limits
 from coatcheck.model.durability import Durability
 from coatcheck.model.errors import ConfigurationError
+from coatcheck.model.outage import OutagePolicy
 from coatcheck.model.sources import SourcePolicy
 
 LONGEST = timedelta(days=3650)
 _SHORTEST = timedelta(milliseconds=1)
 _MOST_ACTIVITY = 10_000
-_PARTS = (("client", ClientPolicy), ("sources", SourcePolicy), ("durability", Durability))
+_PARTS = (("client", ClientPolicy), ("sources", SourcePolicy), ("durability", Durability), ("outage", OutagePolicy))
 
 
 class AtLimit(Enum):
@@ -62,6 +63,7 @@ class SessionPolicy:
     max_attributes: how many attributes there may be.
     client: what is looked at of the client that uses a session, and what a change of it does; None for nothing.
     sources: how many sessions and unknown identifiers may come from one source; None for any number.
+    outage: what web requests get while the store cannot be reached; None: always 503.
     durability: how durable each kind of write must be before it counts as done; None: in the primary's memory.
     """
 
@@ -83,6 +85,7 @@ class SessionPolicy:
     max_attributes: int = 1000
     client: ClientPolicy | None = None
     sources: SourcePolicy | None = None
+    outage: OutagePolicy | None = None
     durability: Durability | None = None
 
     def __post_init__(self) -> None:

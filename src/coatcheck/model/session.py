@@ -67,6 +67,9 @@ class Session(Attributes):
     strict: set it to True to have a save raise SessionConflict, and write nothing, where another request
     changed one of the same attributes meanwhile; by default the last writer wins. Increments never conflict.
 
+    is_leased: whether it was read from this process's memory, for the store could not be reached: see `OutagePolicy`.
+    It cannot be saved then, and its compartments are left out.
+
     durability: how far the last write of it had got when the store replied; None before one, and where the policy asks
     for nothing but memory.
     """
@@ -85,6 +88,7 @@ class Session(Attributes):
         "durability",
         "ended",
         "header",
+        "is_leased",
         "parts",
         "payload",
         "recorded",
@@ -113,6 +117,7 @@ class Session(Attributes):
         self.durability: Reached | None = None
         self.ended = False
         self.cookie_due = False
+        self.is_leased = False
         self.token_given = False
         self._next_secret: bytes | None = None
         self._settings = _settings(header or policy)

@@ -49,7 +49,7 @@ class AsyncSessions(Operations):
         prefix = prefix_or_default(prefix)
         super().__init__(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)
         self.open_channel: Final = partial(AsyncChannel, transport, prefix)
-        self._subscribers = listener.Subscribers(may_await=True)
+        self._subscribers = listener.Subscribers(may_await=True, leases=self.leases)
         self._close_transport = transport.aclose
         self._leave = address.leave
 

@@ -74,7 +74,7 @@ class Sessions:
         prefix = prefix_or_default(prefix)
         self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)
         self._open_channel: Final = partial(BlockingChannel, transport, prefix)
-        self._subscribers = listener.Subscribers(may_await=False)
+        self._subscribers = listener.Subscribers(may_await=False, leases=self.core.leases)
         self._close_transport = transport.close
         self._leave = address.leave
 
