@@ -15,31 +15,10 @@ from coatcheck import (
 )
 from coatcheck.engine.exchange import Exchange
 from coatcheck.engine.operations import Operations
-from coatcheck.runtime.address import Address
-from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.sync import run
+from tests.fix_line import Line
 
 LEASE = timedelta(seconds=30)
-
-
-class Line(BlockingTransport):
-    """A transport that can be cut."""
-
-    is_cut = False
-
-    async def call(self, *commands):
-        """Carry *commands* out, unless the line is cut."""
-        if self.is_cut:
-            raise StoreUnavailable("redis://h cannot be reached: the line is cut")
-        return await super().call(*commands)
-
-
-@pytest.fixture
-def line(server):
-    """Give the transport."""
-    line = Line(Address(server.url), {})
-    yield line
-    line.close()
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from coatcheck.model.errors import (
     AuthenticationRequired,
     CsrfRefused,
     DurabilityNotReached,
+    RevocationPending,
     SessionConflict,
     SessionError,
     SessionLimitReached,
@@ -171,6 +172,10 @@ class Exchange:
         except DurabilityNotReached as error:  # the browser needs the new secret: the former one is worth little now
             error.set_cookie = None if session.header is None else self._cookie_for(visit, session)
             raise
+        except RevocationPending as error:  # the browser at least can forget a session that it asked to end
+            visit.is_over = True
+            error.set_cookie = self._cookie_for(visit, session)
+            raise
         visit.is_over = session.ended
         cookie = self._cookie_for(visit, session)
         return Outcome(cookie, session.accessed or cookie is not None)
@@ -294,12 +299,15 @@ class Exchange:
 
 def _store_failure(error: StoreError) -> Failure:
     headers: tuple[tuple[str, str], ...] = (*_PLAIN, ("Retry-After", "1"))
-    if not isinstance(error, DurabilityNotReached):
+    if not isinstance(error, DurabilityNotReached | RevocationPending):
         text = "The session store cannot be reached. You are still signed in; please try again.\n"
         return Failure(503, text, headers)
     if error.set_cookie is not None:
         headers += (("Set-Cookie", error.set_cookie),)
-    return Failure(503, "What you did is stored, but not yet safely. Please try again in a moment.\n", headers)
+    text = "What you did is stored, but not yet safely. Please try again in a moment.\n"
+    if isinstance(error, RevocationPending):
+        text = "The session store cannot be reached. What you asked to end will end as soon as it can be.\n"
+    return Failure(503, text, headers)
 
 
 @cache

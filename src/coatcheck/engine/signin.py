@@ -50,7 +50,9 @@ class SignIn:
         ticket, issued = session.next_ticket(Handle.new(place.partition)), session.link_for(subject)
         await self._link(session, issued, ticket.handle)
         if session.subject is not None and (replacing is None or replacing.partition != place.partition):
-            await self._writer.take(session, Cause(why="another sign-in"), keep=replacing is not None)
+            ending = Receipt(Write.REVOCATION)
+            await self._writer.take(session, Cause(why="another sign-in"), ending, keep=replacing is not None)
+            self._store.waits.check(ending)
             replacing = None
         anonymous = session.handle if replacing is None else None
         changes, base = [*session.delta(), *naming], session.header

@@ -255,18 +255,17 @@ class Writer:
             log.info("session_%s", event.value, extra={"handle": str(handle), "by": cause.by, "why": cause.why})
         return record
 
-    async def take(self, session: Session, cause: Cause, *, keep: bool) -> None:
+    async def take(self, session: Session, cause: Cause, receipt: Receipt, *, keep: bool) -> None:
         """End the stored session; *session* goes on as a new one with this request's changes.
 
         keep: also with what it held. Raises SessionRevoked when the session has ended meanwhile.
         """
-        handle, changes, receipt = session.handle, session.delta(), Receipt(Write.REVOCATION)
+        handle, changes = session.handle, session.delta()
         record = None if handle is None else await self.end(handle, session.subject, cause=cause, receipt=receipt)
         if handle is None or record is None:
             raise SessionRevoked(f"session {handle} has ended; nothing was written")
         held = self._store.open(handle, record)[1].attributes if keep else {}
         session.now_new(self._policy, apply(changes, held))
-        self.confirm(session, receipt)
 
     def settle(self, session: Session, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Note what the store holds now, and that the write has extended the idle deadline."""

@@ -13,6 +13,7 @@ SessionError
 ├─ IssuerUnavailable      an issuer's keys could not be fetched; retry may help
 └─ StoreError
    ├─ StoreUnavailable    retry may help
+   │  └─ RevocationPending  an end is not confirmed; this process refuses the session and goes on trying
    ├─ DurabilityNotReached  a write was carried out, and may still be undone
    └─ RecordCorrupted     it will not
 
@@ -107,6 +108,17 @@ class StoreError(SessionError):
 
 class StoreUnavailable(StoreError):
     """The store could not be reached or refused for now; a retry may help."""
+
+
+class RevocationPending(StoreUnavailable):
+    """An end was not confirmed by the store: it is not durable yet, and other processes may not know of it.
+
+    This process refuses what was to end, and tries again along with later calls until it is confirmed.
+
+    set_cookie: the Set-Cookie header that removes the cookie of a browser that was signed out; for adapters.
+    """
+
+    set_cookie: str | None = None
 
 
 class DurabilityNotReached(StoreError):
