@@ -16,6 +16,7 @@ from coatcheck import (
     StoreUnavailable,
 )
 from coatcheck.engine.exchange import Exchange
+from coatcheck.engine.scripts import MARK, REVOKE, REVOKE_ALL
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.runtime.sync import run
 from tests.fix_servers import _in_wheel
@@ -213,3 +214,23 @@ def _loads(sessions, session):
         return sessions.load(session.identifier) is not None
     except StoreUnavailable:
         return False
+
+
+@pytest.mark.requirement("R46")
+def test_forgotten_scripts(start_topology, open_at):
+    """A server that has forgotten the scripts does what waits once, and the reply says what it has done."""
+    topology = start_topology("single", appendfsync="always")
+    sessions = open_at(topology.url, policy=everywhere(Level.DISK))
+    for number in range(3):
+        sessions.create({"user": "ada", "n": number})
+    session = sessions.create({"user": "bob"})
+    with topology.client("primary") as client:
+        client.script_flush()
+        client.script_load(REVOKE_ALL.source)  # but not what waits behind it
+        assert sessions.revoke_all("ada") == 3
+        client.script_flush()
+        client.script_load(REVOKE.source)
+        assert sessions.revoke(session) is True
+        client.script_flush()
+        client.script_load(MARK.source)
+        assert sessions.create({"user": "cleo"}).durability.level is Level.DISK

@@ -21,8 +21,8 @@ _IN_SCRIPTS: Final = (
 _RESEALS: Final = ("scan",)
 _NUMBERED: Final = ("select",)
 _CLUSTERED: Final = ("cluster|slots", "asking")
-_ON_REPLICAS: Final = ("set", "wait")
-_ON_DISK: Final = ("set", "waitaof")
+_ON_REPLICAS: Final = ("wait",)
+_ON_DISK: Final = ("waitaof",)
 
 
 def access_rules(

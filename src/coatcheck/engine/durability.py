@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final
 
+from coatcheck.engine import scripts
 from coatcheck.engine.keys import Keys
 from coatcheck.engine.transport import Command, Transport
 from coatcheck.model.durability import Durability, Level, Reached, Write
@@ -57,7 +58,7 @@ class Waits:
         timeout = self._durability.timeout
         limit = AS_LONG_AS_THERE_IS if timeout is None else milliseconds(timeout)
         replicas = self._durability.replicas if level.needs_replicas else 0
-        marks = (("SET", self._keys.mark(partition), "", "PX", _MARK_FOR) for partition in sorted(partitions))
+        marks = (scripts.MARK.command((self._keys.mark(partition),), _MARK_FOR) for partition in sorted(partitions))
         return *marks, ("WAITAOF", 1, replicas, limit) if level.needs_disk else ("WAIT", replicas, limit)
 
     async def prepare(self, receipt: Receipt | None, transport: Transport) -> None:

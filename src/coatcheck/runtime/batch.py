@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from coatcheck.engine.scripts import BY_SHA
+from coatcheck.engine.scripts import BY_SHA, MARK
 from coatcheck.engine.transport import Command
 from coatcheck.runtime.address import Node
 
@@ -94,6 +94,18 @@ class Call:
             self.confirmed = min(known, reply)
         else:
             self.confirmed = [min(pair) for pair in zip(known, reply, strict=True)]
+
+    def unconfirmed(self, batch: Batch, lacking: list[int]) -> list[int]:
+        """Say what of a *batch* that waits has to be sent again where *lacking* has no reply.
+
+        All of it: the wait counts for its connection, and another server may lack the rest. But where only scripts were
+        unknown, the rest stands, and a mark behind it is enough: sent again, it would reply that nothing was to do.
+        """
+        places = [place for place in batch.places if place >= 0]
+        if not all(place in self.unknown for place in lacking):
+            return places
+        marks = (place for place in places if self.commands[place][:2] == ("EVALSHA", MARK.sha))
+        return sorted({*lacking, *marks})
 
     def join(self, batch: Batch, place: int) -> None:
         """Add the command at *place* to *batch*, and what has to go before it."""
