@@ -14,6 +14,7 @@ Hand your state in at the counter and carry a small ticket; any attendant, on an
 Web applications use an adapter instead: coatcheck.django, .flask, .starlette, .fastapi, .litestar, .aiohttp.
 """
 
+from coatcheck.engine.checkup import Finding, Severity
 from coatcheck.model import profiles
 from coatcheck.model.activity import Activity
 from coatcheck.model.client import Client, ClientPolicy, OnChange
@@ -66,6 +67,7 @@ __all__ = [
     "DurabilityNotReached",
     "Event",
     "EventType",
+    "Finding",
     "Handle",
     "IssuerSession",
     "IssuerUnavailable",
@@ -87,6 +89,7 @@ __all__ = [
     "SessionPolicy",
     "SessionRevoked",
     "Sessions",
+    "Severity",
     "SourceLimited",
     "SourcePolicy",
     "Status",

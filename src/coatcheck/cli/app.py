@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from coatcheck.cli import dictionary, keys, sessions
+from coatcheck.cli.check import check
 from coatcheck.cli.options import Prefix, Url, open_sessions
 from coatcheck.cli.output import show
 from coatcheck.cli.policy import policy
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(dictionary.app, name="dictionary")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sessions.app, name="sessions")
+app.command()(check)
 app.command()(policy)
 app.command()(up)
 

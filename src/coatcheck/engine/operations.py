@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
+from coatcheck.engine.checkup import Finding, Severity, judge
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
 from coatcheck.engine.durability import Receipt
@@ -312,6 +313,16 @@ class Operations:
         if not _DICTIONARY_ID.fullmatch(name):
             raise ValueError("the id of a dictionary is 8 hexadecimal digits")
         return await self._store.drop_dictionary(int(name, 16), batch)
+
+    async def check_server(self) -> list[Finding]:
+        """Look at how the servers are set up, and say what is not as sessions need it; the worst first.
+
+        The store's user needs INFO and CONFIG GET for it, which the application's own should not have; what could not
+        be looked at is among the findings. Several round trips to each primary and sentinel. Raises StoreUnavailable.
+        """
+        order = list(Severity)
+        found = [finding for seen in await self._store.transport.survey() for finding in judge(seen)]
+        return sorted(found, key=lambda finding: order.index(finding.severity))
 
     def pending_revocations(self) -> int:
         """Say how many ends this process has been asked for that the store has not confirmed. Sends nothing.

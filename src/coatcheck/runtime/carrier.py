@@ -28,6 +28,7 @@ from redis.exceptions import (
     TimeoutError as NoAnswer,
 )
 
+from coatcheck.engine.checkup import Seen
 from coatcheck.engine.transport import Command
 from coatcheck.model.errors import ConfigurationError, StoreUnavailable
 from coatcheck.runtime.address import Address, Node
@@ -35,6 +36,7 @@ from coatcheck.runtime.batch import ALONG, BEHIND, WAITING, Batch, Call
 from coatcheck.runtime.breaker import Breaker, Budget, backoff
 from coatcheck.runtime.errors import FOREIGN, Busy, Interrupted, code_of, is_refusal, is_untrusted, translated
 from coatcheck.runtime.settings import Settings
+from coatcheck.runtime.survey import survey
 from coatcheck.runtime.topology import Cluster, Single, topology_of
 
 _RETRIES: Final = 5
@@ -111,11 +113,15 @@ class Carrier(ABC):
                 self.topology.place(await self._join())
         else:
             try:
-                await self.topology.refresh(self._ask, self._deadline(1))
+                await self.topology.refresh(self.ask, self._deadline(1))
             except FOREIGN as error:
                 raise translated(error, self.address) from error
         node = self.topology.sole
         return self.topology.primaries[0] if isinstance(self.topology, Cluster) else node  # type: ignore[return-value]
+
+    async def survey(self) -> list[Seen]:
+        """See `Transport.survey`."""
+        return await survey(self)
 
     def _deadline(self, commands: int) -> float:
         return monotonic() + self.settings.deadline * max(1, commands / _COMMANDS_A_DEADLINE)
@@ -168,13 +174,14 @@ class Carrier(ABC):
             return
         self._look_at = now + _LOOK_AGAIN_SECONDS
         try:
-            await self.topology.refresh(self._ask, min(call.ends_at, now + self.settings.attempt))
+            await self.topology.refresh(self.ask, min(call.ends_at, now + self.settings.attempt))
         except FOREIGN as error:
             if is_refusal(error) or is_untrusted(error):
                 raise translated(error, self.address) from error
             call.trouble = error
 
-    async def _ask(self, node: Node, command: Command, ends_at: float) -> Any:
+    async def ask(self, node: Node, command: Command, ends_at: float) -> Any:
+        """Put *command* to *node*, once, until *ends_at* (monotonic, seconds). Raises redis-py's errors."""
         batch = Batch(node, [command], [0], is_sentinel=command[0] == "SENTINEL")
         await self.exchange([batch], ends_at)
         if batch.error is not None:
@@ -248,8 +255,8 @@ class Carrier(ABC):
                 lacking.append(place)
             lacking += [place for place in batch.places[len(batch.replies) :] if place != ALONG]
             if batch.wait is not None:
-                if lacking:  # what was not waited for has to be sent again too: the wait counts for its connection
-                    lacking = [place for place in batch.places if place >= 0]
+                if lacking:
+                    lacking = call.unconfirmed(batch, lacking)
                 else:
                     call.confirm(batch.replies[-1])
             missing += lacking

@@ -9,6 +9,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Any, Final, Self, TypeVar
 
+from coatcheck.engine.checkup import Finding
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
 from coatcheck.engine.operations import ANYONE, Anyone, Operations
@@ -150,6 +151,10 @@ class Sessions:
     def drop_dictionary(self, name: str, *, batch: int = 500) -> Dropped | None:
         """See `Operations.drop_dictionary`."""
         return run(self.core.drop_dictionary(name, batch=batch))
+
+    def check_server(self) -> list[Finding]:
+        """See `Operations.check_server`."""
+        return run(self.core.check_server())
 
     def pending_revocations(self) -> int:
         """See `Operations.pending_revocations`."""
