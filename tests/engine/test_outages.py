@@ -69,6 +69,23 @@ def test_page_without_its_session(make, line):
 
 
 @pytest.mark.requirement("R45")
+def test_page_of_a_new_visitor(make, line):
+    """Who has no session yet is served too, and gets none; a sign-in is not taken for done."""
+    sessions = make(OutagePolicy(anonymous=("/",)), subject_attribute="user")
+    exchange = Exchange(sessions, CookiePolicy())
+    line.is_cut = True
+    for name, value in (("seen", True), ("user", "ada")):
+        visit = exchange.begin(None, https=True, host="shop.example", method="GET", path="/")
+        run(exchange.load(visit))[name] = value
+        if name == "seen":
+            outcome = run(exchange.finish(visit))
+            assert (outcome.set_cookie, outcome.is_private) == (None, True)
+        else:
+            with pytest.raises(StoreUnavailable):
+                run(exchange.finish(visit))
+
+
+@pytest.mark.requirement("R45")
 @pytest.mark.parametrize(
     "request_", [{"method": "GET", "path": "/account"}, {"method": "POST", "path": "/products/7"}, {}]
 )

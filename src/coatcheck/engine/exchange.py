@@ -172,9 +172,14 @@ class Exchange:
         except DurabilityNotReached as error:  # the browser needs the new secret: the former one is worth little now
             error.set_cookie = None if session.header is None else self._cookie_for(visit, session)
             raise
-        except RevocationPending as error:  # the browser at least can forget a session that it asked to end
-            visit.is_over = True
-            error.set_cookie = self._cookie_for(visit, session)
+        except StoreUnavailable as error:
+            if visit.may_be_anonymous and self._is_nobodys_first(session):
+                log.warning("session_left_out: %s", error)
+                visit.is_over = True
+                return Outcome(is_private=True)
+            if isinstance(error, RevocationPending):  # the browser at least can forget what it asked to end
+                visit.is_over = True
+                error.set_cookie = self._cookie_for(visit, session)
             raise
         visit.is_over = session.ended
         cookie = self._cookie_for(visit, session)
@@ -276,6 +281,10 @@ class Exchange:
     async def _recognise(self, session: Session, user_agent: str | None, address: str | None) -> bool:
         """Have *session* meet the client of the request; say whether it goes on."""
         return await self.sessions.recognise(session, user_agent=user_agent, address=address)
+
+    def _is_nobodys_first(self, session: Session) -> bool:
+        """Say whether a save was to store a first record, and of nobody."""
+        return session.header is None and not session.ended and self.sessions.wanted_subject(session) is None
 
     async def _save(self, session: Session, *, must_rotate: bool) -> None:
         try:

@@ -588,7 +588,8 @@ class Operations:
         opened, parts = await self._store.read_whole(handle)
         session = await self._presented(handle, ticket, opened, parts)
         has_ended = session is not None and self._endings.refuse(session)
-        await self._endings.settle()  # behind the question: what it ends now is in *session* still
+        if len(self._endings):  # behind the question: what it ends now is in *session* still
+            await self._endings.settle()
         return None if has_ended else session
 
     async def _presented(
