@@ -14,20 +14,24 @@ Hand your state in at the counter and carry a small ticket; any attendant, on an
 Web applications use an adapter instead: coatcheck.django, .flask, .starlette, .fastapi, .litestar, .aiohttp.
 """
 
+from coatcheck.engine.checkup import Finding, Severity
 from coatcheck.model import profiles
 from coatcheck.model.activity import Activity
 from coatcheck.model.client import Client, ClientPolicy, OnChange
 from coatcheck.model.compartment import Compartment
 from coatcheck.model.cookie import CookiePolicy, SameSite
 from coatcheck.model.csrf import CsrfPolicy
+from coatcheck.model.durability import Durability, Level, Reached
 from coatcheck.model.errors import (
     AuthenticationRequired,
     ConfigurationError,
     CsrfRefused,
+    DurabilityNotReached,
     IssuerUnavailable,
     LogoutTokenInvalid,
     NotEnoughSessions,
     RecordCorrupted,
+    RevocationPending,
     SessionConflict,
     SessionError,
     SessionLimitReached,
@@ -39,6 +43,7 @@ from coatcheck.model.errors import (
 from coatcheck.model.events import Event, EventType
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Keyring, new_key
+from coatcheck.model.outage import OutagePolicy
 from coatcheck.model.policy import AtLimit, SessionPolicy
 from coatcheck.model.session import Session, SessionInfo, Status
 from coatcheck.model.sources import SourcePolicy
@@ -58,16 +63,23 @@ __all__ = [
     "CookiePolicy",
     "CsrfPolicy",
     "CsrfRefused",
+    "Durability",
+    "DurabilityNotReached",
     "Event",
     "EventType",
+    "Finding",
     "Handle",
     "IssuerSession",
     "IssuerUnavailable",
     "Keyring",
+    "Level",
     "LogoutTokenInvalid",
     "NotEnoughSessions",
     "OnChange",
+    "OutagePolicy",
+    "Reached",
     "RecordCorrupted",
+    "RevocationPending",
     "SameSite",
     "Session",
     "SessionConflict",
@@ -77,6 +89,7 @@ __all__ = [
     "SessionPolicy",
     "SessionRevoked",
     "Sessions",
+    "Severity",
     "SourceLimited",
     "SourcePolicy",
     "Status",

@@ -99,7 +99,15 @@ class SessionInterface(FlaskInterface):
         exchange = self._in_debug if app.debug else self._exchange
         cookies, host = request.headers.get("Cookie"), request.headers.get("Host", "")
         address, user_agent = request.remote_addr, request.headers.get("User-Agent")
-        visit = exchange.begin(cookies, https=request.is_secure, host=host, address=address, user_agent=user_agent)
+        visit = exchange.begin(
+            cookies,
+            https=request.is_secure,
+            host=host,
+            address=address,
+            user_agent=user_agent,
+            method=request.method,
+            path=request.path,
+        )
         return LazySession(exchange, visit, app.permanent_session_lifetime)
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:  # noqa: ARG002  Flask's

@@ -103,7 +103,15 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
             https, host = scope["scheme"] in {"https", "wss"}, connection.headers.get("host", "")
             address = (scope.get("client") or (None,))[0]
             user_agent = connection.headers.get("user-agent")
-            visit = exchange.begin("; ".join(cookies), https=https, host=host, address=address, user_agent=user_agent)
+            visit = exchange.begin(
+                "; ".join(cookies),
+                https=https,
+                host=host,
+                address=address,
+                user_agent=user_agent,
+                method=scope.get("method"),
+                path=scope["path"],
+            )
             scope[_VISIT] = exchange, visit
         return cast("tuple[Exchange, Visit]", scope[_VISIT])
 

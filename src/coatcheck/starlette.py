@@ -100,7 +100,13 @@ class SessionMiddleware:
         https = scope.get("scheme") in ("https", "wss")
         cookies, host, user_agent = _cookies_host_and_agent(scope)
         visit = exchange.begin(
-            cookies, https=https, host=host, address=(scope.get("client") or (None,))[0], user_agent=user_agent
+            cookies,
+            https=https,
+            host=host,
+            address=(scope.get("client") or (None,))[0],
+            user_agent=user_agent,
+            method=scope.get("method"),
+            path=scope["path"],
         )
         scope[_VISIT], scope["session"] = (exchange, visit), _NotLoaded()
         guard = Guard(self._watch, visit, scope, send)

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 import coatcheck
-from coatcheck import AtLimit, ConfigurationError, IssuerSession, SessionPolicy
+from coatcheck import AtLimit, ConfigurationError, Durability, IssuerSession, Level, SessionPolicy
 from coatcheck.engine.access import access_rules
 from coatcheck.engine.keys import Keys
 from coatcheck.model.header import dictionary_of
@@ -176,7 +176,9 @@ def test_no_command_too_many():
     used -= {"HELLO", "SENTINEL"}  # the one needs no permission, the other is put to sentinels
     used |= set(re.findall(r"_hub\.(psubscribe|punsubscribe|subscribe|ping)\(", runtime))
 
-    allowed = {rule[1:] for rule in access_rules("shop", reseals=True, clustered=True) if rule[0] == "+"}
+    waits = Durability(save=Level.REPLICAS, sign_in=Level.DISK)
+    rules = access_rules("shop", reseals=True, clustered=True, durability=waits)
+    allowed = {rule[1:] for rule in rules if rule[0] == "+"}
 
     assert allowed == {name.lower().replace(" ", "|") for name in used}
 
@@ -190,6 +192,8 @@ def test_rules_of_a_prefix():
     assert set(access_rules("shop", reseals=True)) - set(rules) == {"+scan"}
     assert set(access_rules("shop", numbered=True)) - set(rules) == {"+select"}
     assert set(access_rules("shop", clustered=True)) - set(rules) == {"+cluster|slots", "+asking"}
+    assert set(access_rules("shop", durability=Durability(save=Level.REPLICAS))) - set(rules) == {"+wait"}
+    assert set(access_rules("shop", durability=Durability(revocation=Level.DISK))) - set(rules) == {"+waitaof"}
 
 
 def test_rules_of_no_prefix():

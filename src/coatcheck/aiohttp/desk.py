@@ -113,5 +113,13 @@ class Desk:
         exchange = self._exchanges[asyncio.get_running_loop().get_debug()]
         cookies = "; ".join(request.headers.getall(hdrs.COOKIE, ()))
         address, user_agent = request.remote, request.headers.get(hdrs.USER_AGENT)
-        visit = exchange.begin(cookies, https=request.secure, host=request.host, address=address, user_agent=user_agent)
+        visit = exchange.begin(
+            cookies,
+            https=request.secure,
+            host=request.host,
+            address=address,
+            user_agent=user_agent,
+            method=request.method,
+            path=request.path,
+        )
         return Errand(exchange, visit)

@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 
 from coatcheck.cli import dictionary, keys, sessions
+from coatcheck.cli.check import check
 from coatcheck.cli.options import Prefix, Url, open_sessions
 from coatcheck.cli.output import show
 from coatcheck.cli.policy import policy
 from coatcheck.cli.up import up
 from coatcheck.engine.access import access_rules
+from coatcheck.model.durability import Durability, Level
 from coatcheck.model.errors import ConfigurationError, SessionError, StoreError
 from coatcheck.runtime.address import prefix_or_default
 
@@ -25,6 +27,7 @@ app = typer.Typer(
 app.add_typer(dictionary.app, name="dictionary")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sessions.app, name="sessions")
+app.command()(check)
 app.command()(policy)
 app.command()(up)
 
@@ -49,6 +52,10 @@ def acl(
     ] = False,
     database: Annotated[bool, typer.Option("--database", help="Allow SELECT: the URL ends in a number.")] = False,
     cluster: Annotated[bool, typer.Option("--cluster", help="Allow what a cluster:// address needs.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Allow WAIT: writes wait for replicas.")] = False,
+    waitaof: Annotated[
+        bool, typer.Option("--waitaof", help="Allow WAITAOF (Redis 7.2): writes wait for disks.")
+    ] = False,
     aclfile: Annotated[bool, typer.Option("--aclfile", help="Print a line for the server's ACL file.")] = False,
 ) -> None:
     """Print the least that the application's user of the store must be allowed: one prefix, no more commands than used.
@@ -58,7 +65,12 @@ def acl(
     """
     if not user.isprintable() or not user or set(user) & set(" \"'\\"):
         raise typer.BadParameter("a name without spaces, quotes and backslashes", param_hint="--user")
-    rules = access_rules(prefix_or_default(prefix), reseals=reseal, numbered=database, clustered=cluster)
+    durability = Durability(
+        save=Level.REPLICAS if wait else Level.MEMORY, sign_in=Level.DISK if waitaof else Level.MEMORY
+    )
+    rules = access_rules(
+        prefix_or_default(prefix), reseals=reseal, numbered=database, clustered=cluster, durability=durability
+    )
     show(" ".join((*(("user", user) if aclfile else ("ACL", "SETUSER", user, "reset")), "on", *rules)))
 
 

@@ -43,6 +43,8 @@ class SessionMiddleware(DjangoMiddleware):
             host=request.META.get("HTTP_HOST", ""),
             address=request.META.get("REMOTE_ADDR"),
             user_agent=request.META.get("HTTP_USER_AGENT"),
+            method=request.method,
+            path=request.path,
         )
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:

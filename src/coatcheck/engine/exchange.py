@@ -20,12 +20,15 @@ from coatcheck.model.cookie import CookiePolicy, merge_cache_control, merge_vary
 from coatcheck.model.errors import (
     AuthenticationRequired,
     CsrfRefused,
+    DurabilityNotReached,
+    RevocationPending,
     SessionConflict,
     SessionError,
     SessionLimitReached,
     SessionRevoked,
     SourceLimited,
     StoreError,
+    StoreUnavailable,
 )
 from coatcheck.model.session import Session
 from coatcheck.model.ticket import Ticket
@@ -40,7 +43,8 @@ class Visit:
     """One request: the ticket it brought, if it brought exactly one; its session, once loaded; whether that is over.
 
     origin: User-Agent header and address of the client; None for what is no request, and where the policy does not look
-    at them. has_ended: whether the session of the ticket was ended here, for its client has changed.
+    at them. has_ended: whether the session of the ticket was ended here, for its client has changed. may_be_anonymous:
+    whether it may be served without its session; is_blind: whether it is, for the store cannot be reached.
     """
 
     ticket: Ticket | None
@@ -50,6 +54,8 @@ class Visit:
     is_over: bool = False
     origin: tuple[str | None, str | None] | None = field(default=None, repr=False)
     has_ended: bool = False
+    may_be_anonymous: bool = False
+    is_blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +102,13 @@ class Exchange:
         host: str,
         address: str | None = None,
         user_agent: str | None = None,
+        method: str | None = None,
+        path: str | None = None,
     ) -> Visit:
         """Look at a request's Cookie header (several joined by "; "). Sends nothing.
 
         address: of the client, as the framework has it; user_agent: its header. Both as they came, None for missing.
+        method, path: of the request; None where it is none of HTTP.
         A malformed identifier counts as none. So do several: one of them may be an attacker's.
         """
         secure = self.cookie.is_secure(https=https, host=host)
@@ -107,25 +116,26 @@ class Exchange:
         if len(values) > 1:
             log.warning("session_cookie_duplicated", extra={"count": len(values)})
         ticket = Ticket.parse(values[0]) if len(values) == 1 else None
-        return Visit(ticket, secure, https, origin=(user_agent, address) if self._asks_for_origin else None)
+        visit = Visit(ticket, secure, https, origin=(user_agent, address) if self._asks_for_origin else None)
+        outage = self.sessions.policy.outage
+        visit.may_be_anonymous = outage is not None and outage.may_be_anonymous(method, path)
+        return visit
 
     async def load(self, visit: Visit) -> Session:
         """Give the request's session, a new one where there is none. Raises StoreError, which is no logout.
 
         And SourceLimited, which is none either, before the store is asked where the policy's `sources` says so.
+        In an outage an empty one, where the policy lets the page be served without.
         """
         if visit.session is None:
-            if visit.origin is not None:
-                found = await self._find(visit, *visit.origin)
-            else:
-                found = None if visit.ticket is None else await self.sessions.load(visit.ticket)
-            if found is None:
-                found = self.sessions.new()
-                if visit.origin is not None:
-                    await self._recognise(found, *visit.origin)
-            if visit.session is None:  # nor has another task of this request loaded it meanwhile
-                visit.session = found
-        return visit.session
+            try:
+                await self._load(visit)
+            except StoreUnavailable as error:
+                if not visit.may_be_anonymous:
+                    raise
+                log.warning("session_left_out: %s", error)
+                visit.session, visit.is_over, visit.is_blind = self.sessions.new(), True, True
+        return visit.session  # type: ignore[return-value]  # it is loaded now
 
     async def check_csrf(self, visit: Visit, token: str | None, *, is_own: bool) -> None:
         """Raise CsrfRefused unless *token* was made for the session of *visit*. is_own: see `CsrfPolicy.is_own`."""
@@ -145,6 +155,8 @@ class Exchange:
         session = visit.session
         if session is None:
             return Outcome()
+        if visit.is_blind:
+            return Outcome(is_private=True)
         is_asked_to_rotate = session.rotation_wanted
         if visit.origin is not None and session.header is None:
             await self._recognise(session, *visit.origin)  # one that the application has begun is this client's too
@@ -157,6 +169,18 @@ class Exchange:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
             visit.is_over = True
             return Outcome(None, session.accessed)
+        except DurabilityNotReached as error:  # the browser needs the new secret: the former one is worth little now
+            error.set_cookie = None if session.header is None else self._cookie_for(visit, session)
+            raise
+        except StoreUnavailable as error:
+            if visit.may_be_anonymous and self._is_nobodys_first(session):
+                log.warning("session_left_out: %s", error)
+                visit.is_over = True
+                return Outcome(is_private=True)
+            if isinstance(error, RevocationPending):  # the browser at least can forget what it asked to end
+                visit.is_over = True
+                error.set_cookie = self._cookie_for(visit, session)
+            raise
         visit.is_over = session.ended
         cookie = self._cookie_for(visit, session)
         return Outcome(cookie, session.accessed or cookie is not None)
@@ -205,8 +229,7 @@ class Exchange:
         match error:
             case StoreError():
                 log.error("session_store_failed: %s", error)
-                text = "The session store cannot be reached. You are still signed in; please try again.\n"
-                return Failure(503, text, (*_PLAIN, ("Retry-After", "1")))
+                return _store_failure(error)
             case SessionLimitReached():
                 return Failure(403, "You are signed in on as many devices as you may be.\n")
             case SourceLimited():
@@ -225,6 +248,18 @@ class Exchange:
                 return Failure(409, "Another request changed the same thing meanwhile; please try again.\n")
             case _:
                 raise error
+
+    async def _load(self, visit: Visit) -> None:
+        if visit.origin is not None:
+            found = await self._find(visit, *visit.origin)
+        else:
+            found = None if visit.ticket is None else await self.sessions.load(visit.ticket)
+        if found is None:
+            found = self.sessions.new()
+            if visit.origin is not None:
+                await self._recognise(found, *visit.origin)
+        if visit.session is None:  # nor has another task of this request loaded it meanwhile
+            visit.session = found
 
     async def _find(self, visit: Visit, user_agent: str | None, address: str | None) -> Session | None:
         """Load the session of the ticket, as far as its source and its client let that be."""
@@ -247,6 +282,10 @@ class Exchange:
         """Have *session* meet the client of the request; say whether it goes on."""
         return await self.sessions.recognise(session, user_agent=user_agent, address=address)
 
+    def _is_nobodys_first(self, session: Session) -> bool:
+        """Say whether a save was to store a first record, and of nobody."""
+        return session.header is None and not session.ended and self.sessions.wanted_subject(session) is None
+
     async def _save(self, session: Session, *, must_rotate: bool) -> None:
         try:
             await self.sessions.save(session)
@@ -265,6 +304,19 @@ class Exchange:
             say_once_that_https_is_needed()
         max_age = self.sessions.remaining(session) if session.persistent else None
         return self.cookie.set(session.identifier, secure=visit.secure, max_age=max_age)
+
+
+def _store_failure(error: StoreError) -> Failure:
+    headers: tuple[tuple[str, str], ...] = (*_PLAIN, ("Retry-After", "1"))
+    if not isinstance(error, DurabilityNotReached | RevocationPending):
+        text = "The session store cannot be reached. You are still signed in; please try again.\n"
+        return Failure(503, text, headers)
+    if error.set_cookie is not None:
+        headers += (("Set-Cookie", error.set_cookie),)
+    text = "What you did is stored, but not yet safely. Please try again in a moment.\n"
+    if isinstance(error, RevocationPending):
+        text = "The session store cannot be reached. What you asked to end will end as soon as it can be.\n"
+    return Failure(503, text, headers)
 
 
 @cache

@@ -8,8 +8,10 @@ order, one of the two sees the other.
 import logging
 from typing import Final
 
+from coatcheck.engine.durability import Receipt
 from coatcheck.engine.store import Store
 from coatcheck.engine.writer import Writer
+from coatcheck.model.durability import Write
 from coatcheck.model.errors import RecordCorrupted, SessionRevoked
 from coatcheck.model.events import Cause
 from coatcheck.model.issued import IssuerSession
@@ -69,17 +71,18 @@ class IssuerLinks:
             for claim, mark in logout.marks(now // 1000).items()
             for place in self._store.issued_places(logout, claim)
         ]
-        cause = logged_out(logout, why)
-        found = await self._store.enter_issued([(place, mark, -now - MARKED_FOR) for place, mark in marks])
+        cause, receipt = logged_out(logout, why), Receipt(Write.REVOCATION)
+        found = await self._store.enter_issued([(place, mark, -now - MARKED_FOR) for place, mark in marks], receipt)
         meant: dict[Handle, set[str]] = {}
         for (_, mark), names in zip(marks, found, strict=True):
             for name in names:
                 meant.setdefault(Handle.parse(name), set()).add(mark)
-        ended = sum([await self._end(handle, about, cause) for handle, about in meant.items()])
+        ended = sum([await self._end(handle, about, cause, receipt) for handle, about in meant.items()])
         log.info("sessions_revoked_by_issuer", extra={"by": cause.by, "why": why, "count": ended})
+        self._store.waits.check(receipt)
         return ended
 
-    async def _end(self, handle: Handle, marks: set[str], cause: Cause) -> bool:
+    async def _end(self, handle: Handle, marks: set[str], cause: Cause, receipt: Receipt) -> bool:
         """End the session *handle* if one of *marks* is about it; also one that does not open, for it is listed."""
         owner = None
         try:
@@ -92,4 +95,4 @@ class IssuerLinks:
             owner, issued = opened[1].subject, IssuerSession.unpack(opened[1].issued)
             if issued is not None and not any(map(issued.is_ended_by, marks)):
                 return False
-        return await self._writer.end(handle, owner, cause=cause) is not None
+        return await self._writer.end(handle, owner, cause=cause, receipt=receipt) is not None

@@ -7,6 +7,7 @@
     <prefix>:{<tag>}:o:<digest>     sorted set  handles linked to one session, or one subject, of an issuer, and marks
     <prefix>:{<tag>}:x              sorted set  bound sessions (handle and digest), by when to look at them (ms)
     <prefix>:{<tag>}:g              string      epoch: sessions of the partition created by then (ms) have ended
+    <prefix>:{<tag>}:w              string      a mark, for a second: what a durable write waits behind
     <prefix>:{<tag>}:e              stream      lifecycle events; also the name of the channel that tells them
     <prefix>:{<tag>}:d:<id>         string      a dictionary, sealed; all of them in the first partition
     <prefix>:{<tag>}:d              sorted set  dictionaries by when they were put to use (ms); the last is in use
@@ -76,6 +77,10 @@ class Keys:
     def events(self, partition: int) -> str:
         """Name the stream of lifecycle events of *partition*, and their channel."""
         return self._events[partition]
+
+    def mark(self, partition: int) -> str:
+        """Name the mark that is written behind durable writes to *partition*."""
+        return f"{self._stems[partition][:-2]}w"
 
     @property
     def dictionaries(self) -> str:

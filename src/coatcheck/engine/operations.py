@@ -12,23 +12,31 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
+from coatcheck.engine.checkup import Finding, Severity, judge
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
+from coatcheck.engine.durability import Receipt
+from coatcheck.engine.endings import Ending, Endings, Journal
 from coatcheck.engine.issued import IssuerLinks
 from coatcheck.engine.recognition import Recognition
 from coatcheck.engine.resealing import Resealed
 from coatcheck.engine.server import Server
 from coatcheck.engine.signin import SignIn, check_subject, subject_of
 from coatcheck.engine.sources import Sources
-from coatcheck.engine.store import GROUPS, Store
+from coatcheck.engine.store import GROUPS, Opened, Store
 from coatcheck.engine.subjects import Subjects
 from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
 from coatcheck.model.activity import Activity
+from coatcheck.model.compartment import Compartments
+from coatcheck.model.durability import Write
 from coatcheck.model.errors import (
     AuthenticationRequired,
     RecordCorrupted,
+    RevocationPending,
+    SessionRevoked,
+    StoreUnavailable,
 )
 from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.issued import IssuerSession
@@ -65,8 +73,9 @@ class Operations:
         policy: SessionPolicy | None = None,
         prefix: str = "cc",
         clock: Clock | None = None,
+        journal: Journal | None = None,
     ) -> None:
-        """Work over *transport*. clock: for tests, which move it."""
+        """Work over *transport*. clock: for tests, which move it. journal: for ends that are not confirmed."""
         self.policy = policy or SessionPolicy()
         self._store = Store(transport, keyring, prefix, clock or Clock(), self.policy)
         self._writer = Writer(self._store, self.policy)
@@ -77,6 +86,8 @@ class Operations:
         self.sources = None if limits is None else Sources(limits, self._store.clock, self._writer.last_use)
         self._recognition = None if looks is None else Recognition(self._store, self._writer, looks)
         self._subjects = Subjects(self._store, self.policy)
+        self.leases = self._store.leases
+        self._endings = Endings(self._store, journal)
 
     # One session
 
@@ -104,10 +115,11 @@ class Operations:
         None for a malformed identifier (without asking the store), one that never was, that has ended or
         whose secret is not the right one. A former secret, used after its grace, ends the session: either its
         owner or whoever uses the new one has stolen it. Raises StoreUnavailable and RecordCorrupted: neither means that
-        the session has ended.
+        the session has ended. Where the policy has a read lease, what this process loaded a moment ago is given again
+        while the store cannot be reached: see `Session.is_leased`.
         """
         ticket = Ticket.parse(identifier) if isinstance(identifier, str) else identifier
-        session = None if ticket is None else await self._read(ticket.handle, ticket)
+        session = None if ticket is None else await self._read_or_lease(ticket)
         if ticket is None or session is None or session.header is None:
             return None
         header, digest = session.header, ticket.digest
@@ -121,7 +133,8 @@ class Operations:
         if await self._store.now() < honoured_until:
             return session
         log.warning("session_secret_replayed", extra={"handle": str(ticket.handle)})
-        await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED)
+        receipt = Receipt(Write.REVOCATION)
+        await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED, receipt=receipt)
         return None
 
     async def find(self, handle: Handle | str) -> Session | None:
@@ -140,11 +153,16 @@ class Operations:
         touched, where that is due. Changes of other requests are merged in: see `Session.strict`.
 
         Raises SessionRevoked when the session has ended meanwhile (nothing is written, nothing revived),
-        SessionConflict, SessionLimitReached, StoreUnavailable.
+        SessionConflict, SessionLimitReached, DurabilityNotReached, StoreUnavailable.
         """
         if session.ended:
             await self.revoke(session)
             return
+        if session.is_leased:
+            self._check_lease(session)
+            return
+        if self._endings.refuse(session):
+            raise SessionRevoked(f"session {session.handle} has ended; nothing was written")
         wanted = self.wanted_subject(session)
         if session.link_wanted and wanted is None:
             raise ValueError("issuer_session was set and nobody signed in: bind the session in the same request")
@@ -153,17 +171,10 @@ class Operations:
                 await self.unbind(session)
             else:
                 await self.bind(session, wanted)
-        elif session.header is None:
-            if not session.is_empty:
-                await self._writer.create(session)
-        elif session.record_changed:
-            if any(session.has_changed(name) for name in self.policy.rotating):
-                session.rotate()
-            if session.settings_changed:
-                await self._links.extend(session)
-            await self._writer.update(session)
-        else:
-            await self._writer.keep(session)
+        elif session.header is not None:
+            await self._save_stored(session)
+        elif not session.is_empty:
+            await self._writer.create(session)
 
     async def touch(self, session: Session) -> bool:
         """Extend the idle deadline of *session*; return whether it is still there.
@@ -189,7 +200,13 @@ class Operations:
     def is_rotation_due(self, session: Session) -> bool:
         """Say whether the policy's rotate_every has passed since the session last got a secret. Sends nothing."""
         every, header = self.policy.rotate_every, session.header
-        if every is None or header is None or session.is_superseded or not self._store.clock.is_known:
+        if (
+            session.is_leased
+            or every is None
+            or header is None
+            or session.is_superseded
+            or not self._store.clock.is_known
+        ):
             return False
         return self._store.clock.now() - max(header.created_at, session.payload.rotated_at) >= milliseconds(every)
 
@@ -215,22 +232,29 @@ class Operations:
         Given by its handle it takes two round trips, or one where *subject* is given: then it is ended only if it
         is that subject's, which makes it safe to pass on a handle that a user has sent. Nobody (None, "") has no
         sessions, so that ends none. by, why: for the event, one line each.
+
+        Raises RevocationPending when the store did not confirm it: this process refuses the session from then on, and
+        goes on trying to end it.
         """
         cause = Cause(by, why)
         if isinstance(session, Session):
             if subject not in {ANYONE, session.subject}:
                 raise ValueError("the session is another subject's")
-            session.ended = True
-            handle = None if session.is_new else session.handle
-            former = None if handle is None else await self._writer.end(handle, session.subject, cause=cause)
-            session.now_ended()
-            return former is not None
+            return await self._end_loaded(session, cause)
         handle = _handle(session)
         if handle is None or not subject:
             return False
-        if subject is ANYONE:
-            return await self._writer.end(handle, await self._owner(handle), cause=cause) is not None
-        return await self._writer.end(handle, check_subject(subject), only_if_listed=True, cause=cause) is not None
+        self._store.end_lease(handle)
+        owner = None if subject is ANYONE else check_subject(subject)
+
+        async def attempt(receipt: Receipt) -> bytes | None:
+            if owner is None:
+                return await self._writer.end(handle, await self._owner(handle), cause=cause, receipt=receipt)
+            return await self._writer.end(handle, owner, only_if_listed=True, cause=cause, receipt=receipt)
+
+        places = () if owner is None else self._store.places(owner)
+        ending = Ending(at=self._endings.now(), cause=cause, handle=handle, places=places)
+        return await self._endings.carry_out(ending, attempt) is not None
 
     async def sweep(self) -> int:
         """Settle the expiry indexes of all partitions; return how many sessions were found to have ended.
@@ -238,6 +262,7 @@ class Operations:
         Run it every few minutes from anywhere, in parallel if need be. A round trip for every 8 partitions, so that
         others get their turn, and more when much is due.
         """
+        await self._endings.settle()
         ended = 0
         for group in GROUPS:
             left = group
@@ -288,6 +313,24 @@ class Operations:
         if not _DICTIONARY_ID.fullmatch(name):
             raise ValueError("the id of a dictionary is 8 hexadecimal digits")
         return await self._store.drop_dictionary(int(name, 16), batch)
+
+    async def check_server(self) -> list[Finding]:
+        """Look at how the servers are set up, and say what is not as sessions need it; the worst first.
+
+        The store's user needs INFO and CONFIG GET for it, which the application's own should not have; what could not
+        be looked at is among the findings. Several round trips to each primary and sentinel. Raises StoreUnavailable.
+        """
+        order = list(Severity)
+        found = [finding for seen in await self._store.transport.survey() for finding in judge(seen)]
+        return sorted(found, key=lambda finding: order.index(finding.severity))
+
+    def pending_revocations(self) -> int:
+        """Say how many ends this process has been asked for that the store has not confirmed. Sends nothing.
+
+        They are tried again along with later calls. Where the policy's durability is not strict, this tells of those
+        that fell short.
+        """
+        return len(self._endings)
 
     def remaining(self, session: Session) -> int:
         """Give how many whole seconds are left until the absolute deadline of a stored session."""
@@ -400,7 +443,7 @@ class Operations:
             session.pop(attribute, None)
         if session.subject is None:
             return
-        await self._writer.take(session, Cause(why="signed out"), keep=True)
+        await self._sign_out(session)
         session.parts.forget()
         session.recorded.forget()
         if session.is_empty:
@@ -412,12 +455,13 @@ class Operations:
         """End every session of *subject* except *keep*; return how many ended. by, why: for the events.
 
         Up to 250 end in one step; more take further round trips, which also end what was bound meanwhile.
-        Raises StoreUnavailable when the store did not confirm.
+        Raises RevocationPending when the store did not confirm: this process refuses those sessions from then on, and
+        goes on trying to end them; not those that begin later.
         """
         kept = None if keep is None else _handle(keep)
         if keep is not None and kept is None:
             raise ValueError("keep is not a session handle")
-        return await self._subjects.end(check_subject(subject), kept, Cause(by, why))
+        return await self._end_all(check_subject(subject), kept, Cause(by, why))
 
     async def revoke_issued(self, issued: IssuerSession, *, why: str = "back-channel logout") -> int:
         """End the sessions linked to a session that has ended at an OpenID Connect issuer; return how many ended.
@@ -455,7 +499,7 @@ class Operations:
                 "revoke_others renews the secret of the session that asks, and nobody would get it for one that was "
                 "found by its handle: use revoke_all(subject, keep=handle)"
             )
-        ended = await self._subjects.end(subject, handle, Cause(by, why))
+        ended = await self._end_all(subject, handle, Cause(by, why))
         session.want_renewal()
         await self.save(session)
         return ended
@@ -464,10 +508,13 @@ class Operations:
         """End every session of this prefix that was created up to now; one round trip, however many there are.
 
         Each partition keeps the moment as its epoch, which every load and save respects; the records go as they
-        expire or are swept. Raises StoreUnavailable when the store did not confirm: then some partitions may have
-        done it, and to call it again is safe.
+        expire or are swept. Raises RevocationPending when the store did not confirm: then some partitions may have
+        done it; this process refuses those sessions from then on, and goes on trying. To call it again is safe.
         """
-        await self._store.remove_everyone(milliseconds(LONGEST), Cause(by, why))
+        ending = Ending(at=self._endings.now(), cause=Cause(by, why))
+        await self._endings.carry_out(
+            ending, lambda receipt: self._store.remove_everyone(milliseconds(LONGEST), ending.cause, receipt)
+        )
         log.warning("sessions_of_everyone_revoked", extra={"by": by, "why": why})
 
     async def erase(self, subject: str) -> int:
@@ -539,6 +586,15 @@ class Operations:
 
     async def _read(self, handle: Handle, ticket: Ticket | Handle) -> Session | None:
         opened, parts = await self._store.read_whole(handle)
+        session = await self._presented(handle, ticket, opened, parts)
+        has_ended = session is not None and self._endings.refuse(session)
+        if len(self._endings):  # behind the question: what it ends now is in *session* still
+            await self._endings.settle()
+        return None if has_ended else session
+
+    async def _presented(
+        self, handle: Handle, ticket: Ticket | Handle, opened: Opened | None, parts: Compartments
+    ) -> Session | None:
         if opened is None:
             return None
         header, payload = opened
@@ -547,6 +603,75 @@ class Operations:
             return None
         seen_at = self._writer.last_use(handle, now)
         return Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=seen_at, parts=parts)
+
+    async def _end_all(self, subject: str, kept: Handle | None, cause: Cause) -> int:
+        """End the sessions of a subject, and keep that in mind where it is not confirmed."""
+        ending = Ending(at=self._endings.now(), cause=cause, places=self._store.places(subject), keep=kept)
+        return await self._endings.carry_out(ending, lambda receipt: self._subjects.end(subject, kept, cause, receipt))
+
+    async def _end_loaded(self, session: Session, cause: Cause) -> bool:
+        """End a session that was loaded; whatever comes of it, this request has done with it."""
+        session.ended = True
+        handle = None if session.is_new else session.handle
+        if handle is None:
+            session.now_ended()
+            return False
+
+        async def attempt(receipt: Receipt) -> bytes | None:
+            former = await self._writer.end(handle, session.subject, cause=cause, receipt=receipt)
+            session.durability = receipt.reached
+            return former
+
+        try:
+            ending = Ending(at=self._endings.now(), cause=cause, handle=handle)
+            return await self._endings.carry_out(ending, attempt) is not None
+        finally:
+            session.now_ended()
+
+    async def _sign_out(self, session: Session) -> None:
+        """End a subject's session, which goes on as a new one. If that is not confirmed, nothing goes on."""
+        cause, handle = Cause(why="signed out"), session.handle
+        ending = Ending(at=self._endings.now(), cause=cause, handle=handle)
+        try:
+            await self._endings.carry_out(ending, lambda receipt: self._writer.take(session, cause, receipt, keep=True))
+        except RevocationPending:
+            session.now_ended()
+            raise
+
+    async def _save_stored(self, session: Session) -> None:
+        """Save a session that stays whose it is."""
+        if not session.record_changed:
+            await self._writer.keep(session)
+            return
+        if any(session.has_changed(name) for name in self.policy.rotating):
+            session.rotate()
+        if session.settings_changed:
+            await self._links.extend(session)
+        await self._writer.update(session)
+
+    async def _read_or_lease(self, ticket: Ticket) -> Session | None:
+        try:
+            return await self._read(ticket.handle, ticket)
+        except StoreUnavailable as error:
+            opened = self._store.read_leased(ticket.handle)
+            if opened is None:
+                raise
+            header, payload = opened
+            now, used_at = self._store.clock.now(), self._writer.last_use(ticket.handle, header.seen_at)
+            if now >= min(header.absolute_deadline, max(used_at, header.seen_at) + header.idle_timeout):
+                raise
+            log.warning("session_leased: %s", error, extra={"handle": str(ticket.handle)})
+        session = Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=used_at)
+        session.is_leased = True
+        return None if self._endings.refuse(session) else session
+
+    def _check_lease(self, session: Session) -> None:
+        """Raise StoreUnavailable if there is something to write: it might be to a session that has ended."""
+        if session.is_changed or self.wanted_subject(session) != session.payload.subject:
+            raise StoreUnavailable(
+                f"session {session.handle} was read from memory, for the store cannot be reached: nothing was written. "
+                "Try again when it can"
+            )
 
     async def _owner(self, handle: Handle) -> str | None:
         """Read whose session *handle* is; None too where the record does not open, so that it can be ended."""

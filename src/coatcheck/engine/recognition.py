@@ -4,9 +4,11 @@ import logging
 
 from msgspec.structs import replace
 
+from coatcheck.engine.durability import Receipt
 from coatcheck.engine.store import Change, Opened, Store
 from coatcheck.engine.writer import ATTEMPTS, Writer
 from coatcheck.model.client import Client, ClientPolicy, Comparison, OnChange
+from coatcheck.model.durability import Write
 from coatcheck.model.errors import StoreError, StoreUnavailable
 from coatcheck.model.events import Cause, EventType
 from coatcheck.model.keyring import Place
@@ -58,8 +60,10 @@ class Recognition:
     async def _end(self, session: Session, handle: Handle, found: Comparison) -> None:
         """End the session, unless another request has; only the one that did sees it as ended."""
         cause = Cause(why=f"client changed: {found.why}")
-        if await self._writer.end(handle, session.payload.subject, cause=cause) is not None:
+        receipt = Receipt(Write.REVOCATION)
+        if await self._writer.end(handle, session.payload.subject, cause=cause, receipt=receipt) is not None:
             session.now_ended()
+            self._writer.confirm(session, receipt)
 
     async def _note(
         self,
@@ -71,7 +75,7 @@ class Recognition:
         place: Place | None,
     ) -> Opened | bool:
         """Write the new client; reply as `Store.replace` does. An outage is no reason to stop what is only observed."""
-        base, current = stored
+        (base, current), receipt = stored, Receipt(Write.SAVE)
         event = None if found.reaction is None else EventType.CLIENT_CHANGED
         try:
             header = session.next_header(base, await self._store.now())
@@ -81,7 +85,7 @@ class Recognition:
             assurance = 0 if found.reaction is OnChange.STEP_UP else current.assurance
             payload = replace(payload, client=found.client.text, assurance=assurance)
             change = Change(place, event=event, why=found.why)
-            outcome = await self._store.replace(handle, base.revision, header, payload, change)
+            outcome = await self._store.replace(handle, base.revision, header, payload, change, receipt=receipt)
         except StoreError as error:
             if found.reaction is OnChange.STEP_UP:
                 raise

@@ -57,6 +57,7 @@ ISSUED: Final = _load("issued")
 DICTIONARY_ADD: Final = _load("dictionary_add")
 DICTIONARY_KEEP: Final = _load("dictionary_keep")
 DICTIONARY_DROP: Final = _load("dictionary_drop")
+MARK: Final = _load("mark")
 
 _ALL: Final = (
     CREATE,
@@ -78,5 +79,6 @@ _ALL: Final = (
     DICTIONARY_ADD,
     DICTIONARY_KEEP,
     DICTIONARY_DROP,
+    MARK,
 )
 BY_SHA: Final = {script.sha: script for script in _ALL}

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID  # noqa: TID251  a type of value here
 
+from coatcheck.engine.companions import Along
+from coatcheck.engine.durability import Receipt
 from coatcheck.engine.issued import IssuerLinks, logged_out
 from coatcheck.engine.store import Limit, Live, Opened, Outlived, Refusal, Store
 from coatcheck.engine.writer import Writer
 from coatcheck.model.codec import encode
 from coatcheck.model.delta import Operation, Set, apply
-from coatcheck.model.errors import SessionLimitReached, SessionRevoked, StoreError
+from coatcheck.model.durability import Write
+from coatcheck.model.errors import DurabilityNotReached, SessionLimitReached, SessionRevoked, StoreError
 from coatcheck.model.events import Cause
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Place
@@ -47,12 +50,15 @@ class SignIn:
         ticket, issued = session.next_ticket(Handle.new(place.partition)), session.link_for(subject)
         await self._link(session, issued, ticket.handle)
         if session.subject is not None and (replacing is None or replacing.partition != place.partition):
-            await self._writer.take(session, Cause(why="another sign-in"), keep=replacing is not None)
+            ending = Receipt(Write.REVOCATION)
+            await self._writer.take(session, Cause(why="another sign-in"), ending, keep=replacing is not None)
+            self._store.waits.check(ending)
             replacing = None
         anonymous = session.handle if replacing is None else None
         changes, base = [*session.delta(), *naming], session.header
         limit = self._limit_of(session.device)
         elsewhere, earliest = await self._count(older, limit) if limit.refuses else Live(), 0
+        receipt = Receipt(Write.SIGN_IN)
         while True:
             header = session.new_header(max(await self._store.now(), earliest), ticket.digest)
             attributes = apply(changes, _only(session.stored, crossing))
@@ -74,6 +80,7 @@ class SignIn:
                 elsewhere=elsewhere,
                 replacing=replacing,
                 along=along,
+                receipt=receipt,
             )
             if not isinstance(bound, Outlived):
                 break
@@ -90,9 +97,9 @@ class SignIn:
         await self._link_for_good(session, issued, ticket.handle, header, subject)
         ended = bound.ended
         if limit.evicts and older:
-            ended += await self._trim(older, limit, bound.live)
+            ended += await self._trim(older, limit, bound.live, receipt)
         self._writer.settle(session, ticket, header, payload)
-        await self._writer.finish(session, along)
+        await self._finish(session, along, receipt)
         log.info("session_bound", extra={"handle": str(ticket.handle), "ended": list(ended)})
         former = bound.replaced
         if anonymous is not None:
@@ -100,6 +107,19 @@ class SignIn:
         if former is not None and base is not None and former[0].revision != base.revision:
             session.merge(apply(changes, _only(former[1].attributes, crossing)))
             await self._writer.update(session)
+
+    async def _finish(self, session: Session, along: Along, receipt: Receipt) -> None:
+        """Send what is left to send. A sign-in that falls short ends again: nobody gets its identifier."""
+        try:
+            await self._writer.finish(session, along, receipt)
+        except DurabilityNotReached:
+            try:
+                if session.handle is not None:
+                    await self._writer.end(session.handle, session.payload.subject, cause=Cause(why="not durable"))
+            except StoreError as error:
+                log.warning("session_left_behind: %s", error, extra={"handle": str(session.handle)})
+            session.now_ended()
+            raise
 
     async def _link(self, session: Session, issued: IssuerSession | None, handle: Handle, deadline: int = 0) -> None:
         """Link *handle* to *issued*, if there is one. If that has ended, so has *session*; raises SessionRevoked."""
@@ -155,11 +175,11 @@ class SignIn:
             live += (await self._store.trim(place, limit, Live(-1, -1)))[0]
         return live
 
-    async def _trim(self, places: list[Place], limit: Limit, live: Live) -> tuple[str, ...]:
+    async def _trim(self, places: list[Place], limit: Limit, live: Live, receipt: Receipt) -> tuple[str, ...]:
         """Leave in *places* what the limit allows beside those that *live* in another place; give what has ended."""
         ended: tuple[str, ...] = ()
         for place in places:
-            remaining, gone = await self._store.trim(place, limit, limit.left(live))
+            remaining, gone = await self._store.trim(place, limit, limit.left(live), receipt)
             live, ended = live + remaining, ended + gone
         return ended
 

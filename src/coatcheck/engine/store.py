@@ -5,6 +5,7 @@ Nothing is decided here; engine/operations.py does that, or the scripts in engin
 
 import logging
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -15,8 +16,10 @@ from coatcheck.engine import scripts
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.companions import Along, Companions
 from coatcheck.engine.dictionaries import Dictionaries, DictionaryInfo, Dropped
+from coatcheck.engine.durability import Receipt, Waits
 from coatcheck.engine.erasure import erase_traces
 from coatcheck.engine.keys import Keys
+from coatcheck.engine.leases import Leases
 from coatcheck.engine.resealing import Resealed, reseal
 from coatcheck.engine.server import Server
 from coatcheck.engine.transport import Argument, Command, Transport
@@ -47,6 +50,7 @@ sent before it turns to the next client."""
 
 NO_CAUSE: Final = Cause()
 FIRST_PAGE: Final = b"0"
+_NOWHERE: Final[frozenset[int]] = frozenset()
 
 _ORDER: Final = {AtLimit.EVICT_OLDEST: "oldest", AtLimit.EVICT_IDLEST: "idlest", AtLimit.REFUSE: "refuse"}
 
@@ -151,6 +155,9 @@ class Store:
         self.companions = Companions(self._keys, self._records, Activities(keyring, prefix), policy)
         sealed = SealedDictionaries(keyring, prefix)
         self._dictionaries = Dictionaries(transport, self._keys, sealed, self._records, clock)
+        self.waits = Waits(policy.durability, self._keys)
+        lease = policy.outage.read_lease if policy.outage else None
+        self.leases = None if lease is None else Leases(lease)
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -172,11 +179,18 @@ class Store:
         prefix, value = self._keys.prefix, issued.places()[claim]
         return list(dict.fromkeys(key.issued_place(prefix, claim, issued.issuer, value) for key in self.keys))
 
-    async def enter_issued(self, entries: list[tuple[Place, str, int]]) -> list[list[str]]:
+    async def enter_issued(
+        self, entries: list[tuple[Place, str, int]], receipt: Receipt | None = None
+    ) -> list[list[str]]:
         """Enter handles or marks in indexes of an issuer, with their scores; give what each has of the other kind."""
         now = await self.now()
         replies = await self._call(
-            *(scripts.ISSUED.command((self._keys.issued(place),), entry, score, now) for place, entry, score in entries)
+            *(
+                scripts.ISSUED.command((self._keys.issued(place),), entry, score, now)
+                for place, entry, score in entries
+            ),
+            receipt=receipt,
+            partitions={place.partition for place, _, _ in entries},
         )
         return [list(_shown(reply)) for reply in replies]
 
@@ -205,11 +219,29 @@ class Store:
         opened, found = await self._read(handle, self.companions.compartment_keys(handle))
         return opened, self.companions.present(handle, found)
 
+    def read_leased(self, handle: Handle) -> Opened | None:
+        """Give the record of *handle* from memory, if its lease lasts. Raises RecordCorrupted."""
+        if self.leases is None or not self.clock.is_known:
+            return None
+        record = self.leases.find(handle, self.clock.now())
+        return None if record is None else self._records.open(handle, record)
+
     async def _read(self, handle: Handle, others: tuple[str, ...]) -> tuple[Opened | None, list[bytes | None]]:
         names = (self._keys.record(handle), self._keys.epoch(handle.partition))
+        changes, asked_at = self.leases.changes if self.leases else 0, await self.now() if self.leases else 0
         ((record, epoch, *found),) = await self._call(("MGET", *names, *others))
+        if record is not None and self._records.has_key_of(record):
+            await self._dictionaries.learn(record, *found)
+        opened = self._opened(handle, record, epoch)
+        if self.leases is not None and opened is not None:
+            self.leases.keep(handle, record, opened[1].subject, asked_at, changes=changes)
+        elif self.leases is not None:
+            self.leases.drop(handle)
+        return opened, found
+
+    def _opened(self, handle: Handle, record: bytes | None, epoch: bytes | None) -> Opened | None:
         if record is None:
-            return None, found
+            return None
         if not self._records.has_key_of(record):
             log.error(
                 "session_key_missing: session %s was sealed with key %s, which is not in the ring; it counts as none. "
@@ -217,18 +249,19 @@ class Store:
                 handle,
                 record[2:4].hex(),
             )
-            return None, found
-        await self._dictionaries.learn(record, *found)
+            return None
         header, payload = self._records.open(handle, record)
-        return None if header.created_at <= _epoch(epoch) else (header, payload), found
+        return None if header.created_at <= _epoch(epoch) else (header, payload)
 
-    async def create(self, handle: Handle, header: Header, payload: Payload, along: Along) -> bool | Outlived:
+    async def create(
+        self, handle: Handle, header: Header, payload: Payload, along: Along, receipt: Receipt
+    ) -> bool | Outlived:
         """Store a first record; False if the handle is taken."""
         await self._dictionaries.prepare(header.absolute_deadline)
         record, now = self._records.seal(handle, header, payload), header.seen_at
         keys = (self._keys.record(handle), *self._marks(handle.partition))
         command = scripts.CREATE.command(keys, record, header.ttl(now), handle.name, now)
-        reply = await self._call_with(along, handle, header, now, command)
+        reply = await self._call_with(along, handle, header, now, command, receipt=receipt)
         return Outlived(_epoch(reply[1])) if len(reply) > 1 else bool(reply[0])
 
     async def replace(
@@ -239,6 +272,7 @@ class Store:
         payload: Payload,
         change: Change,
         *,
+        receipt: Receipt,
         along: Along | None = None,
     ) -> Opened | bool:
         """Replace the record of *revision*. True: done; False: there is none; else the one of another revision."""
@@ -252,22 +286,29 @@ class Store:
         digest, event = change.place.digest if change.place else b"", change.event.value if change.event else ""
         told = (handle.name, now, digest, event, change.why)
         command = scripts.SAVE.command(keys, pack_revision(revision), record, header.ttl(now), *told, *extra)
-        code, *current = await self._call_with(along, handle, header, now, command)
+        self.end_lease(handle)
+        code, *current = await self._call_with(along, handle, header, now, command, receipt=receipt)
         await self._dictionaries.learn(*current)
         return self._records.open(handle, current[0]) if current else bool(code)
 
-    async def extend(self, handle: Handle, header: Header, now: int, along: Along | None = None) -> bool:
-        """Extend the idle deadline by what the record says; False if the session has ended."""
-        touch = scripts.TOUCH.command((self._keys.record(handle), self._keys.epoch(handle.partition)), now)
-        return bool(await self._call_with(along, handle, header, now, touch))
+    async def extend(
+        self, handle: Handle, header: Header, now: int, along: Along | None = None, receipt: Receipt | None = None
+    ) -> bool:
+        """Extend the idle deadline by what the record says; False if the session has ended.
 
-    async def send(self, along: Along, handle: Handle, header: Header) -> None:
+        receipt: of what goes along; to extend alone waits for nothing.
+        """
+        touch = scripts.TOUCH.command((self._keys.record(handle), self._keys.epoch(handle.partition)), now)
+        return bool(await self._call_with(along, handle, header, now, touch, receipt=receipt if along else None))
+
+    async def send(self, along: Along, handle: Handle, header: Header, receipt: Receipt | None) -> None:
         """Send what is left of *along*, alone."""
         now = await self.now()
         await self._dictionaries.prepare(header.absolute_deadline)
         commands = along.commands(handle, header, now)
         if commands:
-            await self._take(along, await self._call(*commands))
+            replies = await self._call(*commands, receipt=receipt, partitions={handle.partition})
+            await self._take(along, replies)
 
     async def remove(
         self,
@@ -278,6 +319,7 @@ class Store:
         only_if_listed: bool = False,
         event: EventType | None = None,
         cause: Cause = NO_CAUSE,
+        receipt: Receipt | None = None,
     ) -> tuple[bool, bytes | None]:
         """Delete a record and its index entries; give whether it was there and deleted, and the record.
 
@@ -292,21 +334,37 @@ class Store:
         now, name = await self.now(), event.value if event else ""
         told = (now, name, cause.by, cause.why, self.companions.listed)
         command = scripts.REVOKE.command(keys, expected, handle.name, digest, listed, *told)
-        (reply,) = await self._call(command)
+        self.end_lease(handle)
+        (reply,) = await self._call(command, receipt=receipt, partitions={handle.partition})
         record = reply[1] if reply[0] else None
         with suppress(StoreUnavailable):  # it is gone all the same; whoever opens it will see
             await self._dictionaries.learn(record)
         return reply[0] == 1, record
 
-    async def remove_everyone(self, kept_for: int, cause: Cause) -> None:
+    async def remove_everyone(self, kept_for: int, cause: Cause, receipt: Receipt) -> None:
         """End every session created up to now, in all partitions. kept_for: how long to remember that, in ms."""
+        if self.leases is not None:
+            self.leases.drop_all()
         now = await self.now()
         await self._call(
             *(
                 scripts.REVOKE_EVERYONE.command(self._marks(partition), now, kept_for, cause.by, cause.why)
                 for partition in ALL_PARTITIONS
-            )
+            ),
+            receipt=receipt,
+            partitions=set(),  # each script writes, however often it is sent
         )
+
+    def _end_leases(self, place: Place, names: list[bytes]) -> None:
+        if self.leases is not None:
+            for name in _shown(names):
+                with suppress(ValueError):  # what somebody else has planted there
+                    self.leases.drop(Handle.parse(f"{place.partition:02x}.{name}"))
+
+    def end_lease(self, handle: Handle) -> None:
+        """Read *handle* from memory no more."""
+        if self.leases is not None:
+            self.leases.drop(handle)
 
     def open(self, handle: Handle, record: bytes) -> Opened:
         """Open a record that a reply has brought. Raises RecordCorrupted."""
@@ -323,6 +381,7 @@ class Store:
         elsewhere: Live,
         replacing: Handle | None,
         along: Along,
+        receipt: Receipt,
     ) -> Bound | Refusal | Outlived:
         """Store and list the first record of a subject's session, unless a limit refuses it.
 
@@ -347,12 +406,15 @@ class Store:
             limit.of_device,
             elsewhere.of_device,
         )
-        reply = await self._call_with(along, handle, header, header.seen_at, command)
+        reply = await self._call_with(along, handle, header, header.seen_at, command, receipt=receipt)
         if reply[0] in _REFUSALS:
             return _REFUSALS[reply[0]]
         if reply[0] == _OUTLIVED:
             return Outlived(_epoch(reply[1]))
         _, live, of_device, former, *ended = reply
+        self._end_leases(place, ended)
+        if replacing is not None:
+            self.end_lease(replacing)
         try:
             await self._dictionaries.learn(former)
             replaced = self._records.open(replacing, former) if replacing and former else None
@@ -361,23 +423,28 @@ class Store:
             replaced = None
         return Bound(Live(live, of_device), replaced, _shown(ended))
 
-    async def trim(self, place: Place, limit: Limit, allowed: Live) -> tuple[Live, tuple[str, ...]]:
+    async def trim(
+        self, place: Place, limit: Limit, allowed: Live, receipt: Receipt | None = None
+    ) -> tuple[Live, tuple[str, ...]]:
         """End sessions until *allowed* are left (-1: none is ended); give how many live, and the ended handles."""
         now, stem = await self.now(), self._keys.stem(place.partition)
         keys, order = (*self._indexes(place), *self._marks(place.partition)), _ORDER[limit.at_limit]
         told = (order, now, stem, place.digest, self.companions.listed)
         command = scripts.TRIM.command(keys, allowed.sessions, *told, class_of(limit.device), allowed.of_device)
-        (reply,) = await self._call(command)
+        (reply,) = await self._call(command, receipt=receipt, partitions={place.partition})
+        self._end_leases(place, reply[2:])
         return Live(reply[0], reply[1]), _shown(reply[2:])
 
-    async def remove_all(self, place: Place, keep: Handle | None, at_most: int, cause: Cause) -> tuple[int, int]:
+    async def remove_all(
+        self, place: Place, keep: Handle | None, at_most: int, cause: Cause, receipt: Receipt
+    ) -> tuple[int, int]:
         """Delete the sessions listed at *place* except *keep*; give how many, and how many are left to delete."""
         spared = keep.name if keep is not None and keep.partition == place.partition else b""
         stem = self._keys.stem(place.partition)
         keys, now = (*self._indexes(place), *self._marks(place.partition)), await self.now()
         told = (now, cause.by, cause.why, self.companions.listed)
         command = scripts.REVOKE_ALL.command(keys, stem, place.digest, spared, at_most, *told)
-        (reply,) = await self._call(command)
+        (reply,) = await self._call(command, receipt=receipt, partitions={place.partition})
         return reply[0], reply[1]
 
     async def page(
@@ -499,10 +566,19 @@ class Store:
         (reply,) = await self._call(command)
         return self.companions.read(handle, reply)
 
-    async def _call_with(self, along: Along | None, handle: Handle, header: Header, now: int, command: Command) -> Any:
+    async def _call_with(
+        self,
+        along: Along | None,
+        handle: Handle,
+        header: Header,
+        now: int,
+        command: Command,
+        *,
+        receipt: Receipt | None,
+    ) -> Any:
         """Carry out *command*, and what goes along with it behind it; give the reply to *command*."""
         further = along.commands(handle, header, now) if along else []
-        reply, *replies = await self._call(command, *further)
+        reply, *replies = await self._call(command, *further, receipt=receipt, partitions={handle.partition})
         if along:
             await self._take(along, replies)
         return reply
@@ -512,8 +588,19 @@ class Store:
         await self._dictionaries.learn(*(record for _, *there in replies for record in there))
         along.take(replies)
 
-    async def _call(self, *commands: Command) -> list[Any]:
-        """Carry out *commands*; ask for the time in the same round trip when that is due."""
+    async def _call(
+        self, *commands: Command, receipt: Receipt | None = None, partitions: AbstractSet[int] = _NOWHERE
+    ) -> list[Any]:
+        """Carry out *commands*; ask for the time in the same round trip when that is due.
+
+        receipt: what they are, to be waited for as the policy asks, if they write; to *partitions*.
+        """
+        waiting = self.waits.behind(receipt, partitions)
+        if waiting:  # not with TIME: its reply would be as old as the wait is long
+            await self.waits.prepare(receipt, self.transport)
+            replies = await self.transport.call(*commands, *waiting)
+            self.waits.take(receipt, replies[-1])
+            return replies[: len(commands)]
         if not self.clock.is_due:
             return await self.transport.call(*commands)
         asked_at = monotonic()

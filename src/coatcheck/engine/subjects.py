@@ -3,9 +3,11 @@
 import logging
 from typing import Final
 
+from coatcheck.engine.durability import Receipt
 from coatcheck.engine.store import FIRST_PAGE, NO_CAUSE, Store
 from coatcheck.model.client import Client
 from coatcheck.model.codec import decode
+from coatcheck.model.durability import Write
 from coatcheck.model.errors import RecordCorrupted
 from coatcheck.model.events import Cause
 from coatcheck.model.policy import SessionPolicy
@@ -42,20 +44,24 @@ class Subjects:
                         found[handle] = info
         return sorted(found.values(), key=lambda info: info.last_seen, reverse=True)
 
-    async def end(self, subject: str, kept: Handle | None, cause: Cause) -> int:
-        """Do what `Operations.revoke_all` says."""
+    async def end(self, subject: str, kept: Handle | None, cause: Cause, receipt: Receipt) -> int:
+        """Do what `Operations.revoke_all` says; how durable it is, is noted in *receipt*."""
         ended = 0
+        if self._store.leases is not None:
+            self._store.leases.drop_subject(subject, kept)
         for place in self._store.places(subject):
             left = 1
             while left:
-                count, left = await self._store.remove_all(place, kept, _REVOKED_TOGETHER, cause)
+                count, left = await self._store.remove_all(place, kept, _REVOKED_TOGETHER, cause, receipt)
                 ended += count
         log.info("sessions_revoked", extra={"count": ended, "kept": str(kept) if kept else None})
         return ended
 
     async def erase(self, subject: str) -> int:
         """Do what `Operations.erase` says."""
-        ended = await self.end(subject, None, NO_CAUSE)
+        receipt = Receipt(Write.REVOCATION)
+        ended = await self.end(subject, None, NO_CAUSE, receipt)
+        self._store.waits.check(receipt)
         for place in self._store.places(subject):
             await self._store.erase_traces(place)
         log.info("subject_erased", extra={"count": ended})

@@ -6,6 +6,8 @@ transport and, stepped by hand, over a blocking one.
 
 from typing import Any, Protocol
 
+from coatcheck.engine.checkup import Seen
+
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
@@ -20,8 +22,14 @@ class Transport(Protocol):
 
         Raises StoreUnavailable when a reply is missing: the command may or may not have been carried out,
         and every command of the engine may be sent again. Raises ConfigurationError when the server
-        refuses the credentials. A script the server does not know is loaded and called again.
+        refuses the credentials. A WAIT or WAITAOF at the end is sent to every server behind its share of the others,
+        and its reply is the least of theirs; should a reply be missing there, that share is sent again with it. It
+        waits no longer than the call has time. A script the server does not know is loaded and called again.
         """
+        ...
+
+    async def survey(self) -> list[Seen]:
+        """Ask every primary, and every sentinel there is, how it is set up. Raises StoreUnavailable."""
         ...
 
     async def pause(self, seconds: float) -> None:

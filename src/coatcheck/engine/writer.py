@@ -5,8 +5,10 @@ import secrets
 from typing import Final
 
 from coatcheck.engine.companions import Along
+from coatcheck.engine.durability import Receipt
 from coatcheck.engine.store import NO_CAUSE, Change, Opened, Outlived, Store
 from coatcheck.model.delta import Increment, apply
+from coatcheck.model.durability import Write
 from coatcheck.model.errors import SessionRevoked, StoreUnavailable
 from coatcheck.model.events import Cause, EventType
 from coatcheck.model.policy import SessionPolicy, milliseconds
@@ -45,7 +47,7 @@ class Writer:
 
     async def create(self, session: Session) -> None:
         """Store the first record of an anonymous session, in a random partition."""
-        earliest = 0
+        earliest, receipt = 0, Receipt(Write.SAVE)
         while True:
             now = await self._store.now()
             along = self._store.companions.staying(session, now)
@@ -54,12 +56,12 @@ class Writer:
             attributes = apply(session.delta(), session.stored)
             payload = Payload(None, attributes, client=session.client.text, device=session.device)
             self._policy.caps.check(payload.attributes, {})
-            stored = await self._store.create(ticket.handle, header, payload, along)
+            stored = await self._store.create(ticket.handle, header, payload, along, receipt)
             if isinstance(stored, Outlived):
                 earliest = stored.epoch + 1
             elif stored:
                 self.settle(session, ticket, header, payload)
-                return await self.finish(session, along)
+                return await self.finish(session, along, receipt)
 
     async def update(self, session: Session) -> None:
         """Write the delta under compare-and-set, merging it with what others write until it fits."""
@@ -71,6 +73,7 @@ class Writer:
         is_noted = session.strict or any(isinstance(change, Increment) for change in changes)
         write_id = session.write_id_for(changes) if is_noted else b""
         ticket = self._next_ticket(session)
+        receipt = Receipt(Write.SAVE if ticket is None else Write.ROTATION)
         along = await self._along(session)
         for attempt in range(ATTEMPTS):
             attributes = apply(session.still_to_do(changes, current), current.attributes)
@@ -80,26 +83,30 @@ class Writer:
             payload = session.next_payload(current, attributes, write_id, now - base.seen_at)
             if ticket is not None:
                 header, payload = self._with_secret(session, ticket, base, header, payload)
-            outcome = await self._write(session, handle, base, header, payload, along=None if session.strict else along)
+            outcome = await self._write(
+                session, handle, base, header, payload, along=None if session.strict else along, receipt=receipt
+            )
             if outcome is False:
                 raise SessionRevoked(f"session {handle} has ended; nothing was written")
             if outcome is True:
                 if not session.ended:
                     self.settle(session, _holder(header, ticket, session), header, payload)
-                    await self.finish(session, along)
+                    await self.finish(session, along, receipt)
+                else:
+                    self.confirm(session, receipt)
                 return
             base, current = outcome
             if _is_done(session, ticket, base) or (current.has_write(write_id) and not session.renewal_wanted):
                 # an earlier try of ours got through, and its reply did not; or another request has rotated it
                 self.settle(session, _holder(base, ticket, session), base, current)
-                await self.finish(session, along)
+                await self.finish(session, along, receipt)
                 return
             if session.strict:
                 session.check_conflicts(current.attributes)
             await self.pause(attempt)
         raise StoreUnavailable(f"session {handle} is being written by too many others at once")
 
-    async def touch(self, session: Session, along: Along | None = None) -> bool:
+    async def touch(self, session: Session, along: Along | None = None, receipt: Receipt | None = None) -> bool:
         """Extend the idle deadline unless this process did so lately; give whether the session is still there."""
         handle, header = session.handle, session.header
         if handle is None or header is None:
@@ -108,7 +115,7 @@ class Writer:
         # abs: the server's clock may be set back, or its successor's lag; a use in the future is none to rely on
         if abs(now - self.last_use(handle, 0)) < header.idle_timeout // 10:
             return True
-        if not await self._store.extend(handle, header, now, along):
+        if not await self._store.extend(handle, header, now, along, receipt):
             return False
         self.note_use(handle, now)
         session.seen(now)
@@ -117,9 +124,10 @@ class Writer:
     async def keep(self, session: Session) -> None:
         """Extend what was used of a session whose own record did not change, and write what else it has changed."""
         along = await self._along(session)
+        receipt = Receipt(Write.SAVE) if session.is_changed else None
         if isinstance(session.ticket, Ticket):
-            await self.touch(session, along)
-        await self.finish(session, along)
+            await self.touch(session, along, receipt)
+        await self.finish(session, along, receipt)
 
     async def _along(self, session: Session) -> Along | None:
         """Give what *session* has to send along; None for most, which have nothing."""
@@ -127,25 +135,36 @@ class Writer:
             return self._store.companions.staying(session, await self._store.now())
         return None
 
-    async def finish(self, session: Session, along: Along | None) -> None:
-        """Send what is left to send along with a session: nothing, unless another request wrote it meanwhile."""
+    async def finish(self, session: Session, along: Along | None, receipt: Receipt | None) -> None:
+        """Send what is left to send along with a session: nothing, unless another request wrote it meanwhile.
+
+        receipt: of what was written and will be. Raises DurabilityNotReached.
+        """
         if along is None:
+            self.confirm(session, receipt)
             return
         handle, header = session.handle, session.header
         along.arrived()
         for attempt in range(ATTEMPTS):
             if along.is_done or handle is None or header is None:
+                self.confirm(session, receipt)
                 return
             if header.absolute_deadline <= await self._store.now():
                 break
             if attempt:
                 await self.pause(attempt)
-            await self._store.send(along, handle, header)
+            await self._store.send(along, handle, header, receipt)
             along.check()
         else:
             raise StoreUnavailable(f"session {handle} is being written by too many others at once")
         if session.is_changed:
             raise SessionRevoked(f"session {handle} has ended; not everything was written")
+
+    def confirm(self, session: Session, receipt: Receipt | None) -> None:
+        """Say in *session* how durable what was written is. Raises DurabilityNotReached."""
+        if receipt is not None:
+            session.durability = receipt.reached or session.durability
+            self._store.waits.check(receipt)
 
     async def pause(self, attempt: int) -> None:
         """Wait a moment, longer after many attempts, before another one."""
@@ -182,6 +201,7 @@ class Writer:
         payload: Payload,
         *,
         along: Along | None,
+        receipt: Receipt,
     ) -> Opened | bool:
         """Replace the record, or end a session that is left with nothing; reply as `Store.replace` does."""
         if header.ttl(header.seen_at) <= 0:
@@ -192,12 +212,17 @@ class Writer:
             event = EventType.ROTATED if rotates else None
             if payload.subject is None or not (rotates or session.settings_changed):
                 change = Change(event=event)
-                return await self._store.replace(handle, base.revision, header, payload, change, along=along)
+                return await self._store.replace(
+                    handle, base.revision, header, payload, change, along=along, receipt=receipt
+                )
             place = await self._store.place_of(handle, payload.subject)
             change = Change(place, place if session.settings_changed else None, event)
-            return await self._store.replace(handle, base.revision, header, payload, change, along=along)
+            return await self._store.replace(
+                handle, base.revision, header, payload, change, along=along, receipt=receipt
+            )
+        receipt.write = Write.REVOCATION
         ended, found = await self._store.remove(
-            handle, None, revision=base.revision, event=EventType.REVOKED, cause=_EMPTIED
+            handle, None, revision=base.revision, event=EventType.REVOKED, cause=_EMPTIED, receipt=receipt
         )
         if ended:
             session.now_ended()
@@ -211,12 +236,18 @@ class Writer:
         only_if_listed: bool = False,
         event: EventType | None = EventType.REVOKED,
         cause: Cause = NO_CAUSE,
+        receipt: Receipt | None = None,
     ) -> bytes | None:
-        """End a session; give its last record, unopened, or None if there was none to end."""
+        """End a session; give its last record, unopened, or None if there was none to end.
+
+        receipt: how durable it is, is noted there for the caller to check; without one nothing is waited for.
+        """
         place = None if owner is None else await self._store.place_of(handle, owner)
         if only_if_listed and place is None:
             return None
-        ended, record = await self._store.remove(handle, place, only_if_listed=only_if_listed, event=event, cause=cause)
+        ended, record = await self._store.remove(
+            handle, place, only_if_listed=only_if_listed, event=event, cause=cause, receipt=receipt
+        )
         self._used.pop(handle, None)
         if not ended:
             return None
@@ -224,13 +255,13 @@ class Writer:
             log.info("session_%s", event.value, extra={"handle": str(handle), "by": cause.by, "why": cause.why})
         return record
 
-    async def take(self, session: Session, cause: Cause, *, keep: bool) -> None:
+    async def take(self, session: Session, cause: Cause, receipt: Receipt, *, keep: bool) -> None:
         """End the stored session; *session* goes on as a new one with this request's changes.
 
         keep: also with what it held. Raises SessionRevoked when the session has ended meanwhile.
         """
         handle, changes = session.handle, session.delta()
-        record = None if handle is None else await self.end(handle, session.subject, cause=cause)
+        record = None if handle is None else await self.end(handle, session.subject, cause=cause, receipt=receipt)
         if handle is None or record is None:
             raise SessionRevoked(f"session {handle} has ended; nothing was written")
         held = self._store.open(handle, record)[1].attributes if keep else {}

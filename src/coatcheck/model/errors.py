@@ -13,6 +13,8 @@ SessionError
 ├─ IssuerUnavailable      an issuer's keys could not be fetched; retry may help
 └─ StoreError
    ├─ StoreUnavailable    retry may help
+   │  └─ RevocationPending  an end is not confirmed; this process refuses the session and goes on trying
+   ├─ DurabilityNotReached  a write was carried out, and may still be undone
    └─ RecordCorrupted     it will not
 
 Absence is a value, not an error: loading an unknown or ended session gives ``None``.
@@ -106,6 +108,26 @@ class StoreError(SessionError):
 
 class StoreUnavailable(StoreError):
     """The store could not be reached or refused for now; a retry may help."""
+
+
+class RevocationPending(StoreUnavailable):
+    """An end was not confirmed by the store: it is not durable yet, and other processes may not know of it.
+
+    This process refuses what was to end, and tries again along with later calls until it is confirmed.
+
+    set_cookie: the Set-Cookie header that removes the cookie of a browser that was signed out; for adapters.
+    """
+
+    set_cookie: str | None = None
+
+
+class DurabilityNotReached(StoreError):
+    """A write was carried out, but fewer replicas or disks have it than the policy asks: a failure may undo it.
+
+    set_cookie: the Set-Cookie header that the browser needs all the same, where a rotation fell short; for adapters.
+    """
+
+    set_cookie: str | None = None
 
 
 class RecordCorrupted(StoreError):

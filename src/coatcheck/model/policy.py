@@ -10,12 +10,15 @@ from coatcheck.model.client import ClientPolicy
 from coatcheck.model.compartment import check_compartments
 from coatcheck.model.compression import LARGEST_PAYLOAD
 from coatcheck.model.device import check_limits
+from coatcheck.model.durability import Durability
 from coatcheck.model.errors import ConfigurationError
+from coatcheck.model.outage import OutagePolicy
 from coatcheck.model.sources import SourcePolicy
 
 LONGEST = timedelta(days=3650)
 _SHORTEST = timedelta(milliseconds=1)
 _MOST_ACTIVITY = 10_000
+_PARTS = (("client", ClientPolicy), ("sources", SourcePolicy), ("durability", Durability), ("outage", OutagePolicy))
 
 
 class AtLimit(Enum):
@@ -60,6 +63,8 @@ class SessionPolicy:
     max_attributes: how many attributes there may be.
     client: what is looked at of the client that uses a session, and what a change of it does; None for nothing.
     sources: how many sessions and unknown identifiers may come from one source; None for any number.
+    outage: what web requests get while the store cannot be reached; None: always 503.
+    durability: how durable each kind of write must be before it counts as done; None: in the primary's memory.
     """
 
     idle_timeout: timedelta = timedelta(minutes=30)
@@ -80,6 +85,8 @@ class SessionPolicy:
     max_attributes: int = 1000
     client: ClientPolicy | None = None
     sources: SourcePolicy | None = None
+    outage: OutagePolicy | None = None
+    durability: Durability | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -99,10 +106,9 @@ class SessionPolicy:
             raise ConfigurationError(f"limit is a whole number, or None for no limit, not {self.limit!r}")
         if not isinstance(self.subject_attribute, str | None):
             raise ConfigurationError(f"subject_attribute is the name of an attribute, not {self.subject_attribute!r}")
-        if not isinstance(self.client, ClientPolicy | None):
-            raise ConfigurationError(f"client is a ClientPolicy, or None, not {self.client!r}")
-        if not isinstance(self.sources, SourcePolicy | None):
-            raise ConfigurationError(f"sources is a SourcePolicy, or None, not {self.sources!r}")
+        for name, kind in _PARTS:
+            if not isinstance(getattr(self, name), kind | None):
+                raise ConfigurationError(f"{name} is a {kind.__name__}, or None, not {getattr(self, name)!r}")
         if not isinstance(self.at_limit, AtLimit):
             raise ConfigurationError(f"at_limit is a member of AtLimit, not {self.at_limit!r}")
         for field, names in (("listed", self.listed), ("rotating", self.rotating), ("carried", self.carried or ())):

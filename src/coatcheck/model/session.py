@@ -18,6 +18,7 @@ from coatcheck.model.client import NO_CLIENT, Client
 from coatcheck.model.compartment import Compartment, Compartments, check_idle_timeout
 from coatcheck.model.delta import Operation, without_counts
 from coatcheck.model.device import check_device, class_of
+from coatcheck.model.durability import Reached
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.policy import SessionPolicy, check_timeouts, milliseconds
 from coatcheck.model.record import WRITE_ID_BYTES, Header, Payload
@@ -65,6 +66,12 @@ class Session(Attributes):
 
     strict: set it to True to have a save raise SessionConflict, and write nothing, where another request
     changed one of the same attributes meanwhile; by default the last writer wins. Increments never conflict.
+
+    is_leased: whether it was read from this process's memory, for the store could not be reached: see `OutagePolicy`.
+    It cannot be saved then, and its compartments are left out.
+
+    durability: how far the last write of it had got when the store replied; None before one, and where the policy asks
+    for nothing but memory.
     """
 
     __slots__ = (
@@ -79,8 +86,10 @@ class Session(Attributes):
         "_settings",
         "client",
         "cookie_due",
+        "durability",
         "ended",
         "header",
+        "is_leased",
         "parts",
         "payload",
         "recorded",
@@ -106,8 +115,10 @@ class Session(Attributes):
         self.header = header
         self.client = NO_CLIENT if policy.client is None else Client.parse(self.payload.client)
         self.strict = False
+        self.durability: Reached | None = None
         self.ended = False
         self.cookie_due = False
+        self.is_leased = False
         self.token_given = False
         self._next_secret: bytes | None = None
         self._rotation: Ticket | None = None

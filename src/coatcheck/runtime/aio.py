@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Self
 
 from coatcheck.engine.clock import Clock
@@ -14,6 +15,7 @@ from coatcheck.runtime import listener
 from coatcheck.runtime.address import Address, Keys, prefix_or_default
 from coatcheck.runtime.asynchronous import AsyncTransport
 from coatcheck.runtime.channel import AsyncChannel
+from coatcheck.runtime.outbox import outbox_or_default
 
 
 class AsyncSessions(Operations):
@@ -32,6 +34,7 @@ class AsyncSessions(Operations):
         keys: Keys = None,
         policy: SessionPolicy | None = None,
         prefix: str | None = None,
+        outbox: Path | None = None,
         clock: Clock | None = None,
         **options: Any,
     ) -> None:
@@ -39,16 +42,19 @@ class AsyncSessions(Operations):
 
         keys: also a `Path`, of a file with one key a line (COATCHECK_KEYS_FILE); it is read now, and not again.
         prefix: what key names begin with (COATCHECK_PREFIX; "cc"). clock: for tests, which move it.
+        outbox: a file in which ends that the store did not confirm outlive this process (COATCHECK_OUTBOX).
         options: deadline (a timedelta), max_connections and redis-py's (`coatcheck.runtime.settings`).
         Raises ConfigurationError.
         """
         address = Address(url)
         transport = AsyncTransport(address, options)
+        transport.settings.check(policy)
         keyring = address.keyring(keys)
         prefix = prefix_or_default(prefix)
-        super().__init__(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)
+        journal = outbox_or_default(outbox, prefix)
+        super().__init__(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock, journal=journal)
         self.open_channel: Final = partial(AsyncChannel, transport, prefix)
-        self._subscribers = listener.Subscribers(may_await=True)
+        self._subscribers = listener.Subscribers(may_await=True, leases=self.leases)
         self._close_transport = transport.aclose
         self._leave = address.leave
 

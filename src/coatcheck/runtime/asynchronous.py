@@ -90,7 +90,7 @@ class _Line:
 
     async def exchange(self, batch: Batch, ends_at: float) -> None:
         """Send *batch* and fill in what comes back."""
-        if batch.is_sentinel or len(batch.commands) > _LONG:
+        if batch.is_sentinel or batch.wait is not None or len(batch.commands) > _LONG:
             await self._exchange_alone(batch, ends_at)
             return
         try:
@@ -137,9 +137,11 @@ class _Line:
         connection, is_clean = None, False
         try:
             connection = await pool.take(ends_at)
-            async with asyncio.timeout(min(ends_at - monotonic(), self._settings.attempt)):
+            ends_at = min(ends_at, monotonic() + self._settings.attempt)
+            async with asyncio.timeout(ends_at - monotonic()):
                 if not connection.is_connected:
                     await connection.connect()
+                batch.close(ends_at - monotonic())
                 await connection.send_packed_command(connection.pack_commands(batch.commands), check_health=False)
                 for _ in batch.commands:
                     try:

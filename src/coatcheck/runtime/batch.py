@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from coatcheck.engine.scripts import BY_SHA
+from coatcheck.engine.scripts import BY_SHA, MARK
 from coatcheck.engine.transport import Command
 from coatcheck.runtime.address import Node
 
@@ -11,12 +11,23 @@ ALONG: Final = -1
 """The place of a command that the engine has not asked for: it only goes along with another."""
 
 
+BEHIND: Final = -2
+"""The place of the command that waits for the others of its batch to be durable."""
+
+WAITING: Final = frozenset({"WAIT", "WAITAOF"})
+"""Commands for which the server lets a connection wait. Nobody else may be behind them on it."""
+
+WAITS_AT_MOST: Final = 0.8
+"""The share of the time that is left for which the server may wait; the rest is for the reply's way."""
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
     """Commands for one server, and what came back.
 
     places: of each command in the engine's call; -1 for one that only goes along. replies: those that came, errors of
-    the server among them. error: why the others did not. is_sentinel: the server is a sentinel.
+    the server among them. error: why the others did not. is_sentinel: the server is a sentinel. wait: the command that
+    waits, without its limit shortened; a batch that has one needs a connection of its own.
     """
 
     node: Node
@@ -25,6 +36,13 @@ class Batch:
     is_sentinel: bool = False
     replies: list[Any] = field(default_factory=list)
     error: Exception | None = None
+    wait: Command | None = None
+
+    def close(self, seconds_left: float) -> None:
+        """Add the command that waits, if there is one, for no longer than there is time. To be called once."""
+        if self.wait is not None:
+            *words, limit = self.wait
+            self.add((*words, max(1, min(int(limit), int(seconds_left * WAITS_AT_MOST * 1000)))), BEHIND)
 
     @property
     def is_good(self) -> bool:
@@ -40,10 +58,24 @@ class Batch:
 class Call:
     """What is left to do of a call."""
 
-    __slots__ = ("asked", "commands", "ends_at", "missing", "replies", "retries", "split", "trouble", "unknown")
+    __slots__ = (
+        "asked",
+        "commands",
+        "confirmed",
+        "ends_at",
+        "missing",
+        "replies",
+        "retries",
+        "split",
+        "trouble",
+        "unknown",
+        "wait",
+    )
 
-    def __init__(self, commands: tuple[Command, ...], ends_at: float) -> None:
+    def __init__(self, commands: tuple[Command, ...], ends_at: float, wait: Command | None = None) -> None:
         self.commands = commands
+        self.wait = wait
+        self.confirmed: Any = None  # the least that the servers have replied to *wait*
         self.ends_at = ends_at
         self.replies: list[Any] = [None] * len(commands)
         self.missing: list[int] = list(range(len(commands)))
@@ -52,6 +84,28 @@ class Call:
         self.split: list[int] = []  # reads of several keys that no node has together, since their slot is moving
         self.retries = 0
         self.trouble: Exception | None = None
+
+    def confirm(self, reply: Any) -> None:
+        """Take note of what a server has replied to the command that waits."""
+        known = self.confirmed
+        if known is None:
+            self.confirmed = reply
+        elif isinstance(reply, int):
+            self.confirmed = min(known, reply)
+        else:
+            self.confirmed = [min(pair) for pair in zip(known, reply, strict=True)]
+
+    def unconfirmed(self, batch: Batch, lacking: list[int]) -> list[int]:
+        """Say what of a *batch* that waits has to be sent again where *lacking* has no reply.
+
+        All of it: the wait counts for its connection, and another server may lack the rest. But where only scripts were
+        unknown, the rest stands, and a mark behind it is enough: sent again, it would reply that nothing was to do.
+        """
+        places = [place for place in batch.places if place >= 0]
+        if not all(place in self.unknown for place in lacking):
+            return places
+        marks = (place for place in places if self.commands[place][:2] == ("EVALSHA", MARK.sha))
+        return sorted({*lacking, *marks})
 
     def join(self, batch: Batch, place: int) -> None:
         """Add the command at *place* to *batch*, and what has to go before it."""

@@ -56,6 +56,7 @@ class BlockingTransport(Carrier):
                     sent.append((batch, pool, connection))
                     connection.limit.ends_at = min(ends_at, monotonic() + self.settings.attempt)
                     connection.connect()  # where it is not
+                    batch.close(connection.limit.ends_at - monotonic())
                     connection.send_packed_command(_packed(connection, batch), check_health=False)
                 except (*FOREIGN, Busy) as error:
                     batch.error = error

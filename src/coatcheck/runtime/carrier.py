@@ -28,21 +28,24 @@ from redis.exceptions import (
     TimeoutError as NoAnswer,
 )
 
+from coatcheck.engine.checkup import Seen
 from coatcheck.engine.transport import Command
 from coatcheck.model.errors import ConfigurationError, StoreUnavailable
 from coatcheck.runtime.address import Address, Node
-from coatcheck.runtime.batch import ALONG, Batch, Call
+from coatcheck.runtime.batch import ALONG, BEHIND, WAITING, Batch, Call
 from coatcheck.runtime.breaker import Breaker, Budget, backoff
 from coatcheck.runtime.errors import FOREIGN, Busy, Interrupted, code_of, is_refusal, is_untrusted, translated
 from coatcheck.runtime.settings import Settings
+from coatcheck.runtime.survey import survey
 from coatcheck.runtime.topology import Cluster, Single, topology_of
 
 _RETRIES: Final = 5
 _ROUNDS: Final = 8  # so often a call is sent on, or sent again with its script, before it has to pause
 _COMMANDS_A_DEADLINE: Final = 16
 _LOOK_AGAIN_SECONDS: Final = 0.05
-_NOT_NOW: Final = frozenset({"CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "TRYAGAIN"})
+_NOT_NOW: Final = frozenset({"CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "TRYAGAIN", "UNBLOCKED"})
 _CUT_OFF: Final = frozenset({"NOREPLICAS", "MISCONF"})  # another may have taken over from who says this
+_NO_PRIMARY: Final = "cannot be used with replica"  # the reply of WAIT and WAITAOF
 
 
 class Carrier(ABC):
@@ -66,6 +69,11 @@ class Carrier(ABC):
             self.topology.place(await self._join())
         self._budget.count()
         ends_at, sent = self._deadline(len(commands)), None
+        if len(commands) > 1 and commands[-1][0] in WAITING:
+            *wanted, wait = commands
+            waiting = Call(tuple(wanted), ends_at, wait)
+            await self._carry_out(waiting, waiting.commands)
+            return [*waiting.replies, waiting.confirmed]
         node = self.topology.sole
         if node is not None and not self.topology.is_stale and not self._breakers:  # as nearly always
             sent = Batch(node, list(commands), list(range(len(commands))))
@@ -106,11 +114,15 @@ class Carrier(ABC):
                 self.topology.place(await self._join())
         else:
             try:
-                await self.topology.refresh(self._ask, self._deadline(1))
+                await self.topology.refresh(self.ask, self._deadline(1))
             except FOREIGN as error:
                 raise translated(error, self.address) from error
         node = self.topology.sole
         return self.topology.primaries[0] if isinstance(self.topology, Cluster) else node  # type: ignore[return-value]
+
+    async def survey(self) -> list[Seen]:
+        """See `Transport.survey`."""
+        return await survey(self)
 
     def _deadline(self, commands: int) -> float:
         return monotonic() + self.settings.deadline * max(1, commands / _COMMANDS_A_DEADLINE)
@@ -163,13 +175,14 @@ class Carrier(ABC):
             return
         self._look_at = now + _LOOK_AGAIN_SECONDS
         try:
-            await self.topology.refresh(self._ask, min(call.ends_at, now + self.settings.attempt))
+            await self.topology.refresh(self.ask, min(call.ends_at, now + self.settings.attempt))
         except FOREIGN as error:
             if is_refusal(error) or is_untrusted(error):
                 raise translated(error, self.address) from error
             call.trouble = error
 
-    async def _ask(self, node: Node, command: Command, ends_at: float) -> Any:
+    async def ask(self, node: Node, command: Command, ends_at: float) -> Any:
+        """Put *command* to *node*, once, until *ends_at* (monotonic, seconds). Raises redis-py's errors."""
         batch = Batch(node, [command], [0], is_sentinel=command[0] == "SENTINEL")
         await self.exchange([batch], ends_at)
         if batch.error is not None:
@@ -203,6 +216,8 @@ class Carrier(ABC):
             batch = next(iter(found.values()))
             for place in anywhere:
                 call.join(batch, place)
+        for batch in found.values():
+            batch.wait = call.wait
         return self._admitted(call, found)
 
     def _admitted(self, call: Call, found: dict[Node, Batch]) -> list[Batch]:
@@ -228,17 +243,24 @@ class Carrier(ABC):
                 has_trouble = True
             elif self._breakers:
                 self._breakers.pop(batch.node, None)
+            lacking: list[int] = []
             for place, reply in zip(batch.places, batch.replies, strict=False):
                 if not isinstance(reply, Exception):
-                    if place != ALONG:
+                    if place >= 0:
                         call.replies[place] = reply
                     continue
                 if isinstance(reply, TryAgainError) and call.commands[place][0] == "MGET":
                     call.split.append(place)
                     continue
                 has_trouble |= self._judge(call, batch.node, place, reply)
-                missing.append(place)
-            missing += [place for place in batch.places[len(batch.replies) :] if place != ALONG]
+                lacking.append(place)
+            lacking += [place for place in batch.places[len(batch.replies) :] if place != ALONG]
+            if batch.wait is not None:
+                if lacking:
+                    lacking = call.unconfirmed(batch, lacking)
+                else:
+                    call.confirm(batch.replies[-1])
+            missing += lacking
         call.missing = sorted(missing)
         return has_trouble
 
@@ -258,19 +280,15 @@ class Carrier(ABC):
 
     def _judge(self, call: Call, node: Node, place: int, error: Exception) -> bool:
         """Decide about a server's error: raise, or have the command sent again; say whether after a pause."""
+        if place == BEHIND and _NO_PRIMARY in str(error):
+            error = ReadOnlyError(str(error))
         if place == ALONG:
             raise translated(error, self.address) from error
         if isinstance(error, NoScriptError):
             call.unknown.add(place)
             return False
         if isinstance(error, AskError):
-            if not isinstance(self.topology, Cluster):
-                raise ConfigurationError(f"{self.address} is a node of a Cluster: write cluster:// instead") from error
-            target = Node(error.host or node.host, error.port)
-            if isinstance(error, MovedError):
-                self.topology.move(error.slot_id, target)
-            else:
-                call.asked[place] = target
+            self._redirect(call, node, place, error)
             return False
         code = code_of(error)
         if code not in _NOT_NOW and not isinstance(error, BusyLoadingError | ClusterDownError | ReadOnlyError):
@@ -278,11 +296,21 @@ class Carrier(ABC):
                 self.topology.doubt(node)
             raise translated(error, self.address) from error
         call.trouble = error
-        if code == "READONLY":  # it may be another server's name by now
+        if code == "READONLY" or isinstance(error, ReadOnlyError):  # it may be another server's name by now
             self.drop(node)
         if not isinstance(error, TryAgainError):
             self.topology.doubt(node)
         return True
+
+    def _redirect(self, call: Call, node: Node, place: int, error: AskError) -> None:
+        """Have a command sent where *node* of a Cluster says that its slot is, or is moving to."""
+        if not isinstance(self.topology, Cluster):
+            raise ConfigurationError(f"{self.address} is a node of a Cluster: write cluster:// instead") from error
+        target = Node(error.host or node.host, error.port)
+        if isinstance(error, MovedError):
+            self.topology.move(error.slot_id, target)
+        else:
+            call.asked[place] = target
 
     async def _wait_for_retry(self, call: Call) -> None:
         """Wait a moment before the next attempt. Raises StoreUnavailable when there is to be none."""

@@ -77,8 +77,8 @@ def translated(error: BaseException, address: Address) -> SessionError:
     """Say in our words what *error* of redis-py means."""
     if is_refusal(error):
         return ConfigurationError(f"{address} refuses the user or the password: {error}")
-    if isinstance(error, NoPermissionError) or str(error).startswith(_DENIED_IN_SCRIPT):
-        return ConfigurationError(f"{address} does not let this user do what sessions need: {error}")
+    if setting := _setting_wrong(error):
+        return ConfigurationError(f"{address} {setting}")
     if is_untrusted(error):
         return StoreUnavailable(
             f"{address} cannot be reached: its certificate is refused: {error} "
@@ -89,3 +89,16 @@ def translated(error: BaseException, address: Address) -> SessionError:
     if advice := _ADVICE.get("OOM" if isinstance(error, OutOfMemoryError) else code_of(error)):
         return StoreUnavailable(f"{address} {advice} ({error})")
     return StoreUnavailable(f"{address} refused a command: {error}")
+
+
+def _setting_wrong(error: BaseException) -> str:
+    """Say what the server, or what is asked of it, lacks for good; "" if it is nothing of that kind."""
+    text = str(error)
+    if isinstance(error, NoPermissionError) or text.startswith(_DENIED_IN_SCRIPT):
+        return f"does not let this user do what sessions need: {text}"
+    if "WAITAOF" in text:
+        return (
+            f"cannot say when a write is on disk, which the policy's durability asks for: {text} "
+            "It takes Redis 7.2 or Valkey, and appendonly yes; or ask for Level.REPLICAS, or Level.MEMORY"
+        )
+    return ""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
+from coatcheck.engine.leases import Leases
 from coatcheck.model.errors import SessionError
 from coatcheck.model.events import Event, EventType
 from coatcheck.runtime.channel import Channel
@@ -28,8 +29,9 @@ _LONGEST_PAUSE_MS: Final = 2000
 class Subscribers:
     """The functions of this process that want to be told."""
 
-    def __init__(self, *, may_await: bool) -> None:
-        """Begin with none. may_await: whether they may be coroutine functions."""
+    def __init__(self, *, may_await: bool, leases: Leases | None = None) -> None:
+        """Begin with none. may_await: whether they may be coroutine functions. leases: are told of all."""
+        self._leases = leases
         self._may_await = may_await
         self._callbacks: list[tuple[frozenset[EventType], Callable[[Event], object]]] = []
 
@@ -49,6 +51,8 @@ class Subscribers:
 
     async def tell(self, event: Event) -> None:
         """Call those whom *event* concerns, one after the other. What they raise is logged."""
+        if self._leases is not None:
+            self._leases.hear(event)
         for types, callback in tuple(self._callbacks):
             if event.type not in types:
                 continue

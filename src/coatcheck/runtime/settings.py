@@ -18,7 +18,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 from coatcheck.model.errors import ConfigurationError
+from coatcheck.model.policy import SessionPolicy
 from coatcheck.runtime.address import Address, Kind
+from coatcheck.runtime.batch import WAITS_AT_MOST
 
 _DEADLINE: Final = timedelta(milliseconds=250)
 _MAX_CONNECTIONS: Final = 64
@@ -77,6 +79,16 @@ class Settings:
             connection=connection,
             sentinel={**shared, **own},
         )
+
+    def check(self, policy: SessionPolicy | None) -> None:
+        """Raise ConfigurationError where *policy* asks to wait for longer than an attempt has time."""
+        wait = policy.durability.timeout if policy and policy.durability else None
+        if wait is not None and wait.total_seconds() > self.attempt * WAITS_AT_MOST:
+            needed = wait.total_seconds() / WAITS_AT_MOST
+            raise ConfigurationError(
+                f"Durability(timeout={wait}) does not fit in an attempt of {self.attempt * 1000:g} ms: set the "
+                f"deadline to {needed * 2000:g} ms or more (or socket_timeout to {needed:g} s), or the timeout shorter"
+            )
 
 
 def _seconds(name: str, value: object) -> float:

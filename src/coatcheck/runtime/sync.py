@@ -4,10 +4,12 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
 from typing import Any, Final, Self, TypeVar
 
+from coatcheck.engine.checkup import Finding
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
 from coatcheck.engine.operations import ANYONE, Anyone, Operations
@@ -24,6 +26,7 @@ from coatcheck.runtime import listener
 from coatcheck.runtime.address import Address, Keys, prefix_or_default
 from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.channel import BlockingChannel
+from coatcheck.runtime.outbox import outbox_or_default
 
 T = TypeVar("T")
 
@@ -57,6 +60,7 @@ class Sessions:
         keys: Keys = None,
         policy: SessionPolicy | None = None,
         prefix: str | None = None,
+        outbox: Path | None = None,
         clock: Clock | None = None,
         **options: Any,
     ) -> None:
@@ -64,16 +68,19 @@ class Sessions:
 
         keys: also a `Path`, of a file with one key a line (COATCHECK_KEYS_FILE); it is read now, and not again.
         prefix: what key names begin with (COATCHECK_PREFIX; "cc"). clock: for tests, which move it.
+        outbox: a file in which ends that the store did not confirm outlive this process (COATCHECK_OUTBOX).
         options: deadline (a timedelta), max_connections and redis-py's (`coatcheck.runtime.settings`).
         Raises ConfigurationError.
         """
         address = Address(url)
         transport = BlockingTransport(address, options)
+        transport.settings.check(policy)
         keyring = address.keyring(keys)
         prefix = prefix_or_default(prefix)
-        self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock)
+        journal = outbox_or_default(outbox, prefix)
+        self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock, journal=journal)
         self._open_channel: Final = partial(BlockingChannel, transport, prefix)
-        self._subscribers = listener.Subscribers(may_await=False)
+        self._subscribers = listener.Subscribers(may_await=False, leases=self.core.leases)
         self._close_transport = transport.close
         self._leave = address.leave
 
@@ -144,6 +151,14 @@ class Sessions:
     def drop_dictionary(self, name: str, *, batch: int = 500) -> Dropped | None:
         """See `Operations.drop_dictionary`."""
         return run(self.core.drop_dictionary(name, batch=batch))
+
+    def check_server(self) -> list[Finding]:
+        """See `Operations.check_server`."""
+        return run(self.core.check_server())
+
+    def pending_revocations(self) -> int:
+        """See `Operations.pending_revocations`."""
+        return self.core.pending_revocations()
 
     def remaining(self, session: Session) -> int:
         """See `Operations.remaining`."""

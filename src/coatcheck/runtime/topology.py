@@ -21,7 +21,7 @@ from coatcheck.runtime.errors import FOREIGN
 Ask = Callable[[Node, Command, float], Awaitable[Any]]
 """Puts a command to a server, until a moment (monotonic, seconds); gives its reply or raises redis-py's errors."""
 
-_KEYLESS: Final = frozenset({"TIME", "SCAN", "HELLO", "PING", "INFO"})
+_KEYLESS: Final = frozenset({"TIME", "SCAN", "HELLO", "PING", "INFO", "WAIT", "WAITAOF"})
 _AT_ONCE: Final = 3  # a server that is asked where the others are gets a third of the time that is left
 
 

@@ -109,6 +109,8 @@ class _Watch:
         self._tasks = set()
 
     async def _hear(self, event: Event) -> None:
+        if self._sessions.leases is not None:
+            self._sessions.leases.hear(event)
         if event.type not in _ENDS:
             return
         if event.handle is not None:

@@ -17,7 +17,6 @@ local live, classes, there = {}, {}, redis.call('GET', KEYS[1])
 if there and there ~= ARGV[1] then return redis.error_reply('ERR the handle is taken') end
 if not there then
   if not alive(ARGV[1], redis.call('GET', g)) then return {3, redis.call('GET', g)} end
-  redis.call('ZREMRANGEBYSCORE', u, '-inf', now)
 end
 if limit > 0 or of_class > 0 then live, classes = live_sessions(u, g, stem) end
 if there then return {1, math.max(1, #live), math.max(1, count(live, classes, class)), ''} end
@@ -49,6 +48,7 @@ if replaced ~= '' then
   emit(e, 'revoked', ARGV[11], digest, ARGV[5], '', 'another sign-in')
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ttl)
+redis.call('ZREMRANGEBYSCORE', u, '-inf', now)  -- behind the SET, which full memory refuses as the first write only
 enter(u, x, handle, digest, now, ttl, tonumber(ARGV[6]))
 emit(e, 'bound', handle, digest, ARGV[5], '', '')
 local left = count(live, classes, class) - count(ended, classes, class)

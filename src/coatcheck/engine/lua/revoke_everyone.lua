@@ -8,6 +8,7 @@
 
 local time, former = redis.call('TIME'), tonumber(redis.call('GET', KEYS[1]) or 0)
 local epoch = math.max(former, tonumber(ARGV[1]), time[1] * 1000 + math.floor(time[2] / 1000))
+redis.call('DEL', KEYS[1])  -- behind it the SET gets through where memory is full
 redis.call('SET', KEYS[1], string.format('%.0f', epoch), 'PX', ARGV[2])
 if not is_told(KEYS[2], 'revoked', '', ARGV[1]) then emit(KEYS[2], 'revoked', '', '', ARGV[1], ARGV[3], ARGV[4]) end
 return 1

@@ -1,0 +1,311 @@
+"""Ends that the store has not confirmed: refused here at once, kept, and carried out when it can be reached."""
+
+import json
+import logging
+import stat
+from datetime import timedelta
+
+import pytest
+
+from coatcheck import (
+    ConfigurationError,
+    CookiePolicy,
+    Durability,
+    Keyring,
+    Level,
+    RevocationPending,
+    SessionPolicy,
+    SessionRevoked,
+    StoreUnavailable,
+)
+from coatcheck.engine import endings
+from coatcheck.engine.exchange import Exchange
+from coatcheck.engine.operations import Operations
+from coatcheck.runtime.outbox import Outbox, outbox_or_default
+from coatcheck.runtime.sync import run
+
+
+@pytest.fixture
+def make(line, key, clock, monkeypatch):
+    """Give a function that makes sessions over the line, which try what is outstanding again at once."""
+    monkeypatch.setattr(endings, "_FIRST_PAUSE", 0.0)
+
+    def operations(journal=None, **policy):
+        policy = SessionPolicy(subject_attribute="user", **policy)
+        return Operations(line, keyring=Keyring.parse(key), clock=clock, policy=policy, journal=journal)
+
+    return operations
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Name a file for an outbox."""
+    return tmp_path / "outbox"
+
+
+def sign_in(sessions, subject="ada"):
+    """Make a session of *subject*."""
+    return run(sessions.create({"user": subject}))
+
+
+ENDS = {
+    "session": lambda sessions, session: sessions.revoke(session),
+    "handle": lambda sessions, session: sessions.revoke(session.handle),
+    "own": lambda sessions, session: sessions.revoke(session.handle, subject="ada"),
+    "subject": lambda sessions, session: sessions.revoke_all("ada"),
+    "everyone": lambda sessions, session: sessions.revoke_everyone(),
+}
+EVERY_END = pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+
+
+@pytest.mark.requirement("R25")
+@EVERY_END
+def test_in_an_outage(make, line, server, end):
+    """An end that does not get through says so, holds in this process at once, and is carried out later."""
+    sessions, elsewhere = make(), make()
+    session = sign_in(sessions)
+    held = run(sessions.load(session.identifier))
+    line.is_cut = True
+    with pytest.raises(RevocationPending, match=r"not durable: .*the line is cut.*goes on trying to end it"):
+        run(end(sessions, session))
+    line.is_cut = False
+    assert sessions.pending_revocations() == 1
+    held["n"] = 1
+    with pytest.raises(SessionRevoked):
+        run(sessions.save(held))
+
+    assert run(elsewhere.load(held.identifier)) is not None
+    assert run(sessions.load(held.identifier)) is None  # and along with this call it has ended
+    assert sessions.pending_revocations() == 0
+    assert run(elsewhere.load(held.identifier)) is None
+    assert run(elsewhere.list_for("ada")) == []
+
+
+@pytest.mark.requirement("R25")
+@EVERY_END
+def test_lost_reply(make, line, end):
+    """An end that was carried out and whose reply was lost is pending until a later call has confirmed it."""
+    sessions = make()
+    session = sign_in(sessions)
+    identifier = session.identifier
+    line.loses_replies = True
+    with pytest.raises(RevocationPending):
+        run(end(sessions, session))
+    line.loses_replies = False
+
+    assert run(sessions.load(identifier)) is None
+    assert sessions.pending_revocations() == 0
+
+
+@pytest.mark.requirement("R25")
+@pytest.mark.parametrize("end", [ENDS["subject"], ENDS["session"]], ids=["subject", "session"])
+def test_later_sessions_live(make, line, clock, end):
+    """What begins after an end was asked for is not meant by it, however late it is carried out."""
+    sessions, elsewhere = make(), make()
+    session = sign_in(sessions)
+    line.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(end(sessions, session))
+    line.is_cut = False
+    clock.advance(timedelta(milliseconds=10))
+    later = sign_in(elsewhere)
+    run(sessions.sweep())
+
+    assert sessions.pending_revocations() == 0
+    assert run(sessions.load(later.identifier)) is not None
+
+
+def test_kept_session(make, line):
+    """The session that revoke_all is to keep is not refused, and is kept."""
+    sessions = make()
+    kept, other = sign_in(sessions), sign_in(sessions)
+    line.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(sessions.revoke_all("ada", keep=kept.handle))
+    line.is_cut = False
+
+    assert run(sessions.load(kept.identifier)) is not None
+    assert run(sessions.load(other.identifier)) is None
+    assert [info.handle for info in run(sessions.list_for("ada"))] == [kept.handle]
+
+
+@pytest.mark.requirement("R25")
+def test_another_subjects_handle(make, line):
+    """Who names another's handle in an outage ends nothing: neither in this process nor later."""
+    sessions = make()
+    session = sign_in(sessions)
+    partition = session.handle.partition
+    names = (f"mallory {number}" for number in range(10_000))
+    mallory = next(name for name in names if sessions._store.places(name)[0].partition == partition)
+    line.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(sessions.revoke(session.handle, subject=mallory))
+    line.is_cut = False
+
+    assert run(sessions.load(session.identifier)) is not None
+    assert sessions.pending_revocations() == 0
+    assert run(sessions.load(session.identifier)) is not None
+
+
+@pytest.mark.requirement("R25", "R45")
+@pytest.mark.parametrize("leave", [lambda session: session.revoke(), lambda session: session.clear()])
+def test_sign_out_in_an_outage(make, line, leave):
+    """A sign-out that is not confirmed is a 503 that removes the cookie, since this browser asked for it."""
+    sessions, elsewhere = make(), make()
+    exchange = Exchange(sessions, CookiePolicy())
+    session = sign_in(sessions)
+    visit = exchange.begin(f"__Host-session={session.identifier}", https=True, host="shop.example")
+    leave(run(exchange.load(visit)))
+    line.is_cut = True
+    with pytest.raises(RevocationPending) as raised:
+        run(exchange.finish(visit))
+    line.is_cut = False
+    failure = exchange.failure(raised.value)
+
+    assert (failure.status, dict(failure.headers)["Set-Cookie"].partition(";")[0]) == (503, "__Host-session=")
+    assert "will end as soon as it can be" in failure.text
+    run(sessions.sweep())
+    assert run(elsewhere.load(session.identifier)) is None
+
+
+def test_tried_less_and_less_often(make, line, monkeypatch):
+    """What is outstanding costs the calls of an outage nothing but a try now and then."""
+    sessions = make()
+    session, other = sign_in(sessions), sign_in(sessions, "bob")
+    line.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(sessions.revoke(session.handle, subject="ada"))
+    line.is_cut = False
+    monkeypatch.setattr(sessions._endings, "_pause", 3600.0)
+    monkeypatch.setattr(line, "loses_replies", False)
+    tries = []
+
+    async def fail(ending, receipt):
+        tries.append(ending)
+        raise StoreUnavailable("redis://h cannot be reached")
+
+    monkeypatch.setattr(sessions._endings, "_end", fail)
+    for _ in range(5):
+        assert run(sessions.load(other.identifier)) is not None
+
+    assert len(tries) == 1
+    assert sessions.pending_revocations() == 1
+
+
+def test_bounded(make, line, monkeypatch, caplog):
+    """Where too many are outstanding, another one is an outage as any other, and logged as lost."""
+    sessions = make()
+    session = sign_in(sessions)
+    monkeypatch.setattr(endings, "_MOST", 0)
+    line.is_cut = True
+
+    with pytest.raises(StoreUnavailable) as raised:
+        run(sessions.revoke(session))
+    assert not isinstance(raised.value, RevocationPending)
+    assert "session_revocation_lost" in [record.msg for record in caplog.records]
+
+
+@pytest.mark.requirement("R25")
+@EVERY_END
+def test_outbox_survives_the_process(make, line, path, end):
+    """What was outstanding when a process ended is refused and carried out by the next one, from the outbox."""
+    first = make(Outbox(path, "cc"))
+    session = sign_in(first)
+    identifier = session.identifier
+    line.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(end(first, session))
+    line.is_cut = False
+    second = make(Outbox(path, "cc"))
+    assert second.pending_revocations() == 1
+
+    assert run(second.load(identifier)) is None
+    assert second.pending_revocations() == 0
+    assert run(make().load(identifier)) is None
+    assert path.read_bytes() == b""
+    assert make(Outbox(path, "cc")).pending_revocations() == 0
+
+
+def test_outbox_of_several(make, line, path, caplog):
+    """Processes share an outbox; those of another prefix leave its lines alone. No secret is in it."""
+    one = make(Outbox(path, "cc"))
+    sessions = [sign_in(one, name) for name in ("ada", "bob")]
+    line.is_cut = True
+    for session in sessions:
+        with pytest.raises(RevocationPending):
+            run(one.revoke_all(session.subject, by="admin"))
+    assert Outbox(path, "shop").load() == []
+    text = path.read_text()
+    assert all(word not in text for word in ("ada", "bob", *(session.identifier for session in sessions)))
+    two = make(Outbox(path, "cc"))
+    line.is_cut = False
+    run(two.sweep())
+    run(one.sweep())
+
+    assert path.read_bytes() == b""
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_outbox_with_broken_lines(make, line, path, caplog):
+    """Lines that were cut short or written by somebody else are reported, and the others count."""
+    sessions = make(Outbox(path, "cc"))
+    session = sign_in(sessions)
+    line.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(sessions.revoke_all("ada"))
+    line.is_cut = False
+    good = path.read_bytes()
+    wrong = json.loads(good)
+    lines = [b'{"id": "a1", "prefix"', b"\xff\xfe", b"7", b"[]", json.dumps({**wrong, "handle": 5}).encode()]
+    path.write_bytes(b"\n".join(lines) + b"\n" + good)
+    with caplog.at_level(logging.ERROR, "coatcheck"):
+        again = make(Outbox(path, "cc"))
+
+    assert [record.line for record in caplog.records if record.msg == "session_outbox_line_unreadable"] == [
+        *range(1, 6)
+    ]
+    assert again.pending_revocations() == 1
+    assert run(again.load(session.identifier)) is None
+
+
+def test_outbox_that_fails(make, line, path, caplog):
+    """Where the outbox cannot be written, that is logged, and memory keeps what is outstanding."""
+    sessions = make(Outbox(path, "cc"))
+    session = sign_in(sessions)
+    path.unlink()
+    path.mkdir()
+    line.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(sessions.revoke(session))
+
+    assert "session_outbox_failed" in [record.msg for record in caplog.records]
+    assert sessions.pending_revocations() == 1
+
+
+def test_outbox_refused(tmp_path, path, monkeypatch):
+    """An outbox that cannot be made, or that others may read, is refused; the environment may name one."""
+    with pytest.raises(ConfigurationError, match=r"cannot be used: .*Name a file in a folder"):
+        Outbox(tmp_path / "no" / "folder", "cc")
+    path.touch(mode=0o644)
+    with pytest.raises(ConfigurationError, match="is open to others: chmod 600 "):
+        Outbox(path, "cc")
+    assert outbox_or_default(None, "cc") is None
+    monkeypatch.setenv("COATCHECK_OUTBOX", str(tmp_path / "other"))
+    assert outbox_or_default(None, "cc").load() == []
+    assert (tmp_path / "other").exists()
+
+
+def test_short_of_its_level(make):
+    """An end that no replica has confirmed is pending; where the policy is not strict it is no error, but counted."""
+    short = {"revocation": Level.REPLICAS, "timeout": timedelta(milliseconds=5)}
+    strict = make(durability=Durability(**short))
+    session = sign_in(strict)
+    with pytest.raises(RevocationPending, match=r"revocation: it was carried out"):
+        run(strict.revoke(session.handle, subject="ada"))
+    assert run(strict.load(session.identifier)) is None
+    assert strict.pending_revocations() == 1
+    easy = make(durability=Durability(**short, strict=False))
+    session = sign_in(easy)
+
+    assert run(easy.revoke_all("ada")) == 1
+    assert easy.pending_revocations() == 1
