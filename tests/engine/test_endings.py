@@ -26,13 +26,13 @@ from coatcheck.runtime.sync import run
 
 
 @pytest.fixture
-def make(line, key, clock, monkeypatch):
-    """Give a function that makes sessions over the line, which try what is outstanding again at once."""
+def make(wire, key, clock, monkeypatch):
+    """Give a function that makes sessions over the wire, which try what is outstanding again at once."""
     monkeypatch.setattr(endings, "_FIRST_PAUSE", 0.0)
 
     def operations(journal=None, **policy):
         policy = SessionPolicy(subject_attribute="user", **policy)
-        return Operations(line, keyring=Keyring.parse(key), clock=clock, policy=policy, journal=journal)
+        return Operations(wire, keyring=Keyring.parse(key), clock=clock, policy=policy, journal=journal)
 
     return operations
 
@@ -60,15 +60,15 @@ EVERY_END = pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 
 @pytest.mark.requirement("R25")
 @EVERY_END
-def test_in_an_outage(make, line, server, end):
+def test_in_an_outage(make, wire, server, end):
     """An end that does not get through says so, holds in this process at once, and is carried out later."""
     sessions, elsewhere = make(), make()
     session = sign_in(sessions)
     held = run(sessions.load(session.identifier))
-    line.is_cut = True
-    with pytest.raises(RevocationPending, match=r"not durable: .*the line is cut.*goes on trying to end it"):
+    wire.is_cut = True
+    with pytest.raises(RevocationPending, match=r"not durable: .*the wire is cut.*goes on trying to end it"):
         run(end(sessions, session))
-    line.is_cut = False
+    wire.is_cut = False
     assert sessions.pending_revocations() == 1
     held["n"] = 1
     with pytest.raises(SessionRevoked):
@@ -83,15 +83,15 @@ def test_in_an_outage(make, line, server, end):
 
 @pytest.mark.requirement("R25")
 @EVERY_END
-def test_lost_reply(make, line, end):
+def test_lost_reply(make, wire, end):
     """An end that was carried out and whose reply was lost is pending until a later call has confirmed it."""
     sessions = make()
     session = sign_in(sessions)
     identifier = session.identifier
-    line.loses_replies = True
+    wire.loses_replies = True
     with pytest.raises(RevocationPending):
         run(end(sessions, session))
-    line.loses_replies = False
+    wire.loses_replies = False
 
     assert run(sessions.load(identifier)) is None
     assert sessions.pending_revocations() == 0
@@ -99,14 +99,14 @@ def test_lost_reply(make, line, end):
 
 @pytest.mark.requirement("R25")
 @pytest.mark.parametrize("end", [ENDS["subject"], ENDS["session"]], ids=["subject", "session"])
-def test_later_sessions_live(make, line, clock, end):
+def test_later_sessions_live(make, wire, clock, end):
     """What begins after an end was asked for is not meant by it, however late it is carried out."""
     sessions, elsewhere = make(), make()
     session = sign_in(sessions)
-    line.is_cut = True
+    wire.is_cut = True
     with pytest.raises(RevocationPending):
         run(end(sessions, session))
-    line.is_cut = False
+    wire.is_cut = False
     clock.advance(timedelta(milliseconds=10))
     later = sign_in(elsewhere)
     run(sessions.sweep())
@@ -115,14 +115,14 @@ def test_later_sessions_live(make, line, clock, end):
     assert run(sessions.load(later.identifier)) is not None
 
 
-def test_kept_session(make, line):
+def test_kept_session(make, wire):
     """The session that revoke_all is to keep is not refused, and is kept."""
     sessions = make()
     kept, other = sign_in(sessions), sign_in(sessions)
-    line.is_cut = True
+    wire.is_cut = True
     with pytest.raises(RevocationPending):
         run(sessions.revoke_all("ada", keep=kept.handle))
-    line.is_cut = False
+    wire.is_cut = False
 
     assert run(sessions.load(kept.identifier)) is not None
     assert run(sessions.load(other.identifier)) is None
@@ -130,17 +130,17 @@ def test_kept_session(make, line):
 
 
 @pytest.mark.requirement("R25")
-def test_another_subjects_handle(make, line):
+def test_another_subjects_handle(make, wire):
     """Who names another's handle in an outage ends nothing: neither in this process nor later."""
     sessions = make()
     session = sign_in(sessions)
     partition = session.handle.partition
     names = (f"mallory {number}" for number in range(10_000))
     mallory = next(name for name in names if sessions._store.places(name)[0].partition == partition)
-    line.is_cut = True
+    wire.is_cut = True
     with pytest.raises(RevocationPending):
         run(sessions.revoke(session.handle, subject=mallory))
-    line.is_cut = False
+    wire.is_cut = False
 
     assert run(sessions.load(session.identifier)) is not None
     assert sessions.pending_revocations() == 0
@@ -149,17 +149,17 @@ def test_another_subjects_handle(make, line):
 
 @pytest.mark.requirement("R25", "R45")
 @pytest.mark.parametrize("leave", [lambda session: session.revoke(), lambda session: session.clear()])
-def test_sign_out_in_an_outage(make, line, leave):
+def test_sign_out_in_an_outage(make, wire, leave):
     """A sign-out that is not confirmed is a 503 that removes the cookie, since this browser asked for it."""
     sessions, elsewhere = make(), make()
     exchange = Exchange(sessions, CookiePolicy())
     session = sign_in(sessions)
     visit = exchange.begin(f"__Host-session={session.identifier}", https=True, host="shop.example")
     leave(run(exchange.load(visit)))
-    line.is_cut = True
+    wire.is_cut = True
     with pytest.raises(RevocationPending) as raised:
         run(exchange.finish(visit))
-    line.is_cut = False
+    wire.is_cut = False
     failure = exchange.failure(raised.value)
 
     assert (failure.status, dict(failure.headers)["Set-Cookie"].partition(";")[0]) == (503, "__Host-session=")
@@ -168,16 +168,16 @@ def test_sign_out_in_an_outage(make, line, leave):
     assert run(elsewhere.load(session.identifier)) is None
 
 
-def test_tried_less_and_less_often(make, line, monkeypatch):
+def test_tried_less_and_less_often(make, wire, monkeypatch):
     """What is outstanding costs the calls of an outage nothing but a try now and then."""
     sessions = make()
     session, other = sign_in(sessions), sign_in(sessions, "bob")
-    line.is_cut = True
+    wire.is_cut = True
     with pytest.raises(RevocationPending):
         run(sessions.revoke(session.handle, subject="ada"))
-    line.is_cut = False
+    wire.is_cut = False
     monkeypatch.setattr(sessions._endings, "_pause", 3600.0)
-    monkeypatch.setattr(line, "loses_replies", False)
+    monkeypatch.setattr(wire, "loses_replies", False)
     tries = []
 
     async def fail(ending, receipt):
@@ -192,12 +192,12 @@ def test_tried_less_and_less_often(make, line, monkeypatch):
     assert sessions.pending_revocations() == 1
 
 
-def test_bounded(make, line, monkeypatch, caplog):
+def test_bounded(make, wire, monkeypatch, caplog):
     """Where too many are outstanding, another one is an outage as any other, and logged as lost."""
     sessions = make()
     session = sign_in(sessions)
     monkeypatch.setattr(endings, "_MOST", 0)
-    line.is_cut = True
+    wire.is_cut = True
 
     with pytest.raises(StoreUnavailable) as raised:
         run(sessions.revoke(session))
@@ -207,15 +207,15 @@ def test_bounded(make, line, monkeypatch, caplog):
 
 @pytest.mark.requirement("R25")
 @EVERY_END
-def test_outbox_survives_the_process(make, line, path, end):
+def test_outbox_survives_the_process(make, wire, path, end):
     """What was outstanding when a process ended is refused and carried out by the next one, from the outbox."""
     first = make(Outbox(path, "cc"))
     session = sign_in(first)
     identifier = session.identifier
-    line.is_cut = True
+    wire.is_cut = True
     with pytest.raises(RevocationPending):
         run(end(first, session))
-    line.is_cut = False
+    wire.is_cut = False
     second = make(Outbox(path, "cc"))
     assert second.pending_revocations() == 1
 
@@ -226,11 +226,11 @@ def test_outbox_survives_the_process(make, line, path, end):
     assert make(Outbox(path, "cc")).pending_revocations() == 0
 
 
-def test_outbox_of_several(make, line, path, caplog):
+def test_outbox_of_several(make, wire, path, caplog):
     """Processes share an outbox; those of another prefix leave its lines alone. No secret is in it."""
     one = make(Outbox(path, "cc"))
     sessions = [sign_in(one, name) for name in ("ada", "bob")]
-    line.is_cut = True
+    wire.is_cut = True
     for session in sessions:
         with pytest.raises(RevocationPending):
             run(one.revoke_all(session.subject, by="admin"))
@@ -238,7 +238,7 @@ def test_outbox_of_several(make, line, path, caplog):
     text = path.read_text()
     assert all(word not in text for word in ("ada", "bob", *(session.identifier for session in sessions)))
     two = make(Outbox(path, "cc"))
-    line.is_cut = False
+    wire.is_cut = False
     run(two.sweep())
     run(one.sweep())
 
@@ -246,14 +246,14 @@ def test_outbox_of_several(make, line, path, caplog):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_outbox_with_broken_lines(make, line, path, caplog):
+def test_outbox_with_broken_lines(make, wire, path, caplog):
     """Lines that were cut short or written by somebody else are reported, and the others count."""
     sessions = make(Outbox(path, "cc"))
     session = sign_in(sessions)
-    line.is_cut = True
+    wire.is_cut = True
     with pytest.raises(RevocationPending):
         run(sessions.revoke_all("ada"))
-    line.is_cut = False
+    wire.is_cut = False
     good = path.read_bytes()
     wrong = json.loads(good)
     lines = [b'{"id": "a1", "prefix"', b"\xff\xfe", b"7", b"[]", json.dumps({**wrong, "handle": 5}).encode()]
@@ -268,13 +268,13 @@ def test_outbox_with_broken_lines(make, line, path, caplog):
     assert run(again.load(session.identifier)) is None
 
 
-def test_outbox_that_fails(make, line, path, caplog):
+def test_outbox_that_fails(make, wire, path, caplog):
     """Where the outbox cannot be written, that is logged, and memory keeps what is outstanding."""
     sessions = make(Outbox(path, "cc"))
     session = sign_in(sessions)
     path.unlink()
     path.mkdir()
-    line.is_cut = True
+    wire.is_cut = True
     with pytest.raises(RevocationPending):
         run(sessions.revoke(session))
 

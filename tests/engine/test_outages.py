@@ -16,18 +16,18 @@ from coatcheck import (
 from coatcheck.engine.exchange import Exchange
 from coatcheck.engine.operations import Operations
 from coatcheck.runtime.sync import run
-from tests.fix_line import Line
+from tests.fix_wire import Wire
 
 LEASE = timedelta(seconds=30)
 
 
 @pytest.fixture
-def make(line, key, clock):
+def make(wire, key, clock):
     """Give a function that makes sessions with a read lease, under a policy."""
 
     def operations(outage=None, **policy):
         policy = SessionPolicy(outage=outage or OutagePolicy(read_lease=LEASE), **policy)
-        return Operations(line, keyring=Keyring.parse(key), clock=clock, policy=policy)
+        return Operations(wire, keyring=Keyring.parse(key), clock=clock, policy=policy)
 
     return operations
 
@@ -39,28 +39,28 @@ def begin(exchange, session, **request):
 
 
 @pytest.fixture
-def leased(make, line):
-    """Give sessions, and the identifier of one of ada's that they have just loaded before the line was cut."""
+def leased(make, wire):
+    """Give sessions, and the identifier of one of ada's that they have just loaded before the wire was cut."""
     sessions = make()
     session = run(sessions.create({"cart": ["book"]}))
     run(sessions.bind(session, "ada"))
     run(sessions.load(session.identifier))
-    line.is_cut = True
+    wire.is_cut = True
     return sessions, session
 
 
 @pytest.mark.requirement("R45")
-def test_page_without_its_session(make, line):
+def test_page_without_its_session(make, wire):
     """A page that may be served without gets an empty session: nothing is saved, no cookie is set or removed."""
     sessions = make(OutagePolicy(anonymous=("/products/*",)))
     exchange = Exchange(sessions, CookiePolicy())
     session = run(sessions.create({"cart": ["book"]}))
-    line.is_cut = True
+    wire.is_cut = True
     visit = begin(exchange, session, method="GET", path="/products/7")
     blind = run(exchange.load(visit))
     assert (blind.is_new, dict(blind)) == (True, {})
     blind["cart"] = ["pen"]
-    line.is_cut = False
+    wire.is_cut = False
     outcome = run(exchange.finish(visit))
     run(exchange.finish_late(visit))
 
@@ -69,11 +69,11 @@ def test_page_without_its_session(make, line):
 
 
 @pytest.mark.requirement("R45")
-def test_page_of_a_new_visitor(make, line):
+def test_page_of_a_new_visitor(make, wire):
     """Who has no session yet is served too, and gets none; a sign-in is not taken for done."""
     sessions = make(OutagePolicy(anonymous=("/",)), subject_attribute="user")
     exchange = Exchange(sessions, CookiePolicy())
-    line.is_cut = True
+    wire.is_cut = True
     for name, value in (("seen", True), ("user", "ada")):
         visit = exchange.begin(None, https=True, host="shop.example", method="GET", path="/")
         run(exchange.load(visit))[name] = value
@@ -89,12 +89,12 @@ def test_page_of_a_new_visitor(make, line):
 @pytest.mark.parametrize(
     "request_", [{"method": "GET", "path": "/account"}, {"method": "POST", "path": "/products/7"}, {}]
 )
-def test_other_pages(make, line, request_):
+def test_other_pages(make, wire, request_):
     """Every other request is refused, not served as if nobody were signed in."""
     sessions = make(OutagePolicy(anonymous=("/products/*",)))
     exchange = Exchange(sessions, CookiePolicy())
     session = run(sessions.create({"cart": ["book"]}))
-    line.is_cut = True
+    wire.is_cut = True
 
     with pytest.raises(StoreUnavailable):
         run(exchange.load(begin(exchange, session, **request_)))
@@ -110,12 +110,12 @@ def test_read_lease(leased, make):
         run(make().load(session.identifier))
 
 
-def test_no_lease_by_default(make, line):
+def test_no_lease_by_default(make, wire):
     """Without the policy nothing is read from memory."""
     sessions = make(OutagePolicy())
     session = run(sessions.create({"a": 1}))
     run(sessions.load(session.identifier))
-    line.is_cut = True
+    wire.is_cut = True
 
     with pytest.raises(StoreUnavailable):
         run(sessions.load(session.identifier))
@@ -129,7 +129,7 @@ def test_lease_opens_to_its_secret_only(leased):
     assert run(sessions.load(other)) is None
 
 
-def test_lease_is_not_written(leased, line):
+def test_lease_is_not_written(leased, wire):
     """A leased session is never written, were the store back meanwhile; who only reads it is served."""
     sessions, session = leased
     exchange = Exchange(sessions, CookiePolicy())
@@ -138,7 +138,7 @@ def test_lease_is_not_written(leased, line):
     assert found["cart"] == ["book"]
     assert run(exchange.finish(visit)).set_cookie is None
     found["cart"].append("pen")
-    line.is_cut = False
+    wire.is_cut = False
 
     with pytest.raises(StoreUnavailable, match=r"was read from memory.*nothing was written\. Try again"):
         run(exchange.finish(visit))
@@ -155,13 +155,13 @@ def test_lease_ends(leased, clock):
 
 
 @pytest.mark.parametrize("deadline", ["idle_timeout", "absolute_timeout"])
-def test_lease_keeps_deadlines(make, line, clock, deadline):
+def test_lease_keeps_deadlines(make, wire, clock, deadline):
     """A lease is never read past a deadline of its session."""
     timeouts = {"idle_timeout": timedelta(seconds=5), deadline: timedelta(seconds=5)}
     sessions = make(**timeouts)
     session = run(sessions.create({"a": 1}))
     run(sessions.load(session.identifier))
-    line.is_cut = True
+    wire.is_cut = True
     clock.advance(timedelta(seconds=4))
     assert run(sessions.load(session.identifier)).is_leased
     clock.advance(timedelta(seconds=1))
@@ -180,10 +180,10 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 @pytest.mark.parametrize("is_cut", [True, False])
-def test_ended_by_this_process(leased, line, end, is_cut):
+def test_ended_by_this_process(leased, wire, end, is_cut):
     """What this process has ended, or has tried to end, is not read from memory."""
     sessions, session = leased
-    line.is_cut = is_cut
+    wire.is_cut = is_cut
     former = session.identifier
     if is_cut:
         with pytest.raises(StoreUnavailable):
@@ -192,7 +192,7 @@ def test_ended_by_this_process(leased, line, end, is_cut):
             return  # nothing has ended then
     else:
         run(end(sessions, session))
-    line.is_cut = True
+    wire.is_cut = True
 
     with pytest.raises(StoreUnavailable):
         run(sessions.load(former))
@@ -213,54 +213,54 @@ def test_ended_elsewhere_and_heard(leased, type_, names_it):
         run(sessions.load(session.identifier))
 
 
-def test_load_under_way_while_it_ends(make, line):
+def test_load_under_way_while_it_ends(make, wire):
     """A load whose reply comes after the session was ended by this process leases nothing."""
     sessions = make()
     session = run(sessions.create({"a": 1}))
 
-    class Late(Line):
+    class Late(Wire):
         async def call(self, *commands):
             replies = await super().call(*commands)
             if commands[0][0] == "MGET":
                 sessions.leases.drop(session.handle)  # an end comes between the reply and its reader
             return replies
 
-    line.__class__ = Late
+    wire.__class__ = Late
     run(sessions.load(session.identifier))
-    line.is_cut = True
+    wire.is_cut = True
 
     with pytest.raises(StoreUnavailable):
         run(sessions.load(session.identifier))
 
 
-def test_bounded(make, line, monkeypatch):
+def test_bounded(make, wire, monkeypatch):
     """Leases are bounded in number and in bytes; the oldest go first."""
     sessions = make()
     monkeypatch.setattr("coatcheck.engine.leases._MOST", 2)
     stored = [run(sessions.create({"n": number})) for number in range(3)]
     for session in stored:
         run(sessions.load(session.identifier))
-    line.is_cut = True
+    wire.is_cut = True
     with pytest.raises(StoreUnavailable):
         run(sessions.load(stored[0].identifier))
     assert [run(sessions.load(session.identifier))["n"] for session in stored[1:]] == [1, 2]
-    line.is_cut = False
+    wire.is_cut = False
     monkeypatch.setattr("coatcheck.engine.leases._MOST_BYTES", 10)
     run(sessions.load(stored[0].identifier))
-    line.is_cut = True
+    wire.is_cut = True
 
     with pytest.raises(StoreUnavailable):
         run(sessions.load(stored[0].identifier))
 
 
-def test_saved_meanwhile(make, line):
+def test_saved_meanwhile(make, wire):
     """A save by this process ends the lease of what was before it."""
     sessions = make()
     session = run(sessions.create({"n": 1}))
     found = run(sessions.load(session.identifier))
     found["n"] = 2
     run(sessions.save(found))
-    line.is_cut = True
+    wire.is_cut = True
 
     with pytest.raises(StoreUnavailable):
         run(sessions.load(session.identifier))
