@@ -20,7 +20,7 @@ from coatcheck import AsyncSessions, CookiePolicy, Handle, SessionPolicy, StoreE
 from coatcheck.fastapi import CurrentSession
 from coatcheck.model.ticket import Ticket
 from coatcheck.starlette import SessionMiddleware, session_of
-from tests.frameworks.fix_apps import FRAMEWORKS
+from tests.frameworks.fix_apps import FRAMEWORKS, wait_until
 
 POLICY = SessionPolicy(subject_attribute="user_id")
 PLAIN = CookiePolicy(secure=False)
@@ -449,5 +449,5 @@ def test_socket_of_server(running, server, shared_key, name):
         socket.send("hello")
         list(socket)
 
-    assert browser.attributes == {"a": "1", "said": "hello"}
+    wait_until(lambda: browser.attributes == {"a": "1", "said": "hello"}, "the save, which follows the closing,")
     app.close_browsers()
