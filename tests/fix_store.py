@@ -32,7 +32,7 @@ end
 """
 
 
-_BETWEEN_SERVERS = frozenset({"REPLCONF", "PUBLISH", "PING", "INFO", "CLIENT", "SENTINEL", "MULTI", "EXEC"})
+_BETWEEN_SERVERS = frozenset({"REPLCONF", "PUBLISH", "PING", "INFO", "CLIENT", "AUTH", "SENTINEL", "MULTI", "EXEC"})
 
 
 class Server:
