@@ -98,6 +98,7 @@ def test_garbage(victim, snapshot, bombs, server, kind):
     for plant, value in planted:
         for operation in OPERATIONS.values():
             whole.put_back()
+            victim.forget_ends()
             session = victim.load()
             plant(server.client, key, value)
             with suppress(SessionError):

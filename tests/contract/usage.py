@@ -155,6 +155,9 @@ class Usage:
         self.sign_in()
         sessions.erase(self.subject)
         self.kept.append(sessions.server())
+        administration = self.make(url="unix://" + self.url.partition("@")[2])  # which may read settings
+        self.kept += administration.check_server()
+        assert sessions.pending_revocations() == 0
         self.sign_in()
         sessions.revoke_everyone(by="ops")
 
