@@ -154,10 +154,7 @@ class Usage:
         sessions.sweep()
         self.sign_in()
         sessions.erase(self.subject)
-        self.kept.append(sessions.server())
-        administration = self.make(url="unix://" + self.url.partition("@")[2])  # which may read settings
-        self.kept += administration.check_server()
-        assert sessions.pending_revocations() == 0
+        self.look_at_the_server()
         self.sign_in()
         sessions.revoke_everyone(by="ops")
 
@@ -188,6 +185,12 @@ class Usage:
         self.keep(session)
         assert not sessions.drop_dictionary(f"{training.dictionary.id:08x}").deleted
         self.refused(ValueError, sessions.drop_dictionary, self.text())
+
+    def look_at_the_server(self):
+        """Ask what it is and, as a user who may read that, how it is set up."""
+        self.kept.append(self.sessions.server())
+        self.kept += self.make(url="unix://" + self.url.partition("@")[2]).check_server()
+        assert self.sessions.pending_revocations() == 0
 
     def fail(self):
         """Meet every error."""
