@@ -1,6 +1,6 @@
 """How much of a framework's own speed is left with sessions: coatcheck and its peers under load, side by side.
 
-`make bench` runs it all and writes docs/performance.md. Every contender serves the same three paths:
+`make bench` runs it all and prints the tables. Every contender serves the same paths:
 
     /fill   puts SESSION into the session (the load's cookies come from here)
     /read   reads one attribute of it; the idle timeout slides
