@@ -610,7 +610,7 @@ class Operations:
         return await self._endings.carry_out(ending, lambda receipt: self._subjects.end(subject, kept, cause, receipt))
 
     async def _end_loaded(self, session: Session, cause: Cause) -> bool:
-        """End a session that was loaded; whatever comes of it, this request has done with it."""
+        """End a session that was loaded; this request has done with it, and may ask again if it was not confirmed."""
         session.ended = True
         handle = None if session.is_new else session.handle
         if handle is None:
@@ -622,11 +622,10 @@ class Operations:
             session.durability = receipt.reached
             return former
 
-        try:
-            ending = Ending(at=self._endings.now(), cause=cause, handle=handle)
-            return await self._endings.carry_out(ending, attempt) is not None
-        finally:
-            session.now_ended()
+        ending = Ending(at=self._endings.now(), cause=cause, handle=handle)
+        former = await self._endings.carry_out(ending, attempt)
+        session.now_ended()
+        return former is not None
 
     async def _sign_out(self, session: Session) -> None:
         """End a subject's session, which goes on as a new one. If that is not confirmed, nothing goes on."""
