@@ -154,9 +154,9 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             yield Server(guarded.user(*PREFIXES, reseals=True), guarded.client, guarded)
         return
     if kind := os.environ.get("COATCHECK_TEST_SERVER"):
-        with KINDS[kind]() as (url, client, nodes):
-            _teach(*nodes)
-            yield Server(url, client, nodes=nodes)
+        with KINDS[kind]() as started:
+            _teach(*started.primaries)
+            yield Server(started.url, started.client, nodes=started.primaries)
         return
     embedded = Embedded(Path(tmp_path_factory.mktemp("store")))
     with redis.Redis(unix_socket_path=embedded.socket()) as client:

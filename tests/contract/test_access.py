@@ -149,7 +149,10 @@ def test_resealing_has_to_be_allowed(acl_server, open_as_user):
 )
 def test_nothing_else_is_allowed(acl_server, command):
     """Commands that sessions do not need are refused, above all those that look around or change the server."""
-    with redis.Redis.from_url(acl_server.user("shop")) as client, pytest.raises(redis.exceptions.NoPermissionError):
+    with (
+        redis.Redis.from_url(acl_server.of_one(acl_server.user("shop"))) as client,
+        pytest.raises(redis.exceptions.ResponseError, match=r"no permission|unknown command"),
+    ):
         client.execute_command(*command)
 
 
@@ -157,7 +160,7 @@ def test_nothing_else_is_allowed(acl_server, command):
 def test_no_command_is_dangerous(acl_server):
     """None of the commands is one that the server itself calls administrative or dangerous, whatever is asked for."""
     rules = access_rules("shop", reseals=True, numbered=True, clustered=True)
-    allowed = {rule[1:].partition("|")[0] for rule in rules if rule[0] == "+"}
+    allowed = {rule[1:] for rule in rules if rule[0] == "+"}
     dangerous = {name for category in ("admin", "dangerous") for name in acl_server.client.acl_cat(category)}
 
     assert len(dangerous) > 20
@@ -206,6 +209,8 @@ def test_rules_of_no_prefix():
 def test_database_of_a_number(acl_server, key):
     """A URL that names a database works where that was asked for."""
     url = acl_server.user("shop", numbered=True) + "?db=2"
+    if url.startswith("cluster"):
+        pytest.skip("a Cluster has no databases")
 
     with coatcheck.Sessions(url, keys=key, prefix="shop") as sessions:
         assert sessions.load(sessions.create({"a": 1}).identifier)["a"] == 1
@@ -218,7 +223,7 @@ def test_listening(acl_server, key):
     """The user hears what the scripts tell on the prefix's channels."""
     url = acl_server.user("shop")
     with (
-        redis.Redis.from_url(url, protocol=2, driver_info=None) as client,
+        redis.Redis.from_url(acl_server.of_one(url), protocol=2, driver_info=None) as client,
         client.pubsub() as hub,
         coatcheck.Sessions(url, keys=key, prefix="shop") as sessions,
     ):
