@@ -10,7 +10,7 @@ from tests.frameworks.fix_apps import FRAMEWORKS
 
 ON_A_CLUSTER: Final = ("fastapi", "flask")
 _HEAD: Final = (
-    "| framework | servers | requests | 200 | 503 | new primary after | last 503 after | 99 % of 503 within"
+    "| framework | servers | failovers | requests | 200 | 503 | new primary after | last 503 after | 99 % of 503 within"
     " | acknowledged writes / lost | sign-ins meanwhile / lost | logged out |"
 )
 
@@ -46,6 +46,7 @@ def _line(outcome: Outcome) -> str:
     cells = (
         outcome.framework,
         str(outcome.kind),
+        str(len(outcome.failovers)),
         str(len(tally.answers)),
         str(tally.good),
         str(len(tally.refused)),

@@ -21,7 +21,7 @@ from tests.fix_store import Server
 from tests.frameworks.fix_apps import FRAMEWORKS, Running
 
 WORKERS: Final = 3
-_PATIENCE: Final = 60.0
+_PATIENCE: Final = 300.0
 _LAG: Final = 2.0  # seconds around a kill: what is acknowledged then may be lost with it
 _SLOTS: Final = (0, 6_000, 12_000)  # one of each primary of a cluster
 
@@ -51,6 +51,8 @@ class Outcome:
     """Of those, the ones that were acknowledged close to the kill and are not there."""
     unknown: list[str]
     """Who had signed in, and was not known in the end."""
+    failovers: list[str]
+    """What the servers logged of each failover; more than one is more than was asked of them."""
 
     @property
     def refusal(self) -> float:
@@ -62,6 +64,8 @@ class Outcome:
     def problems(self) -> list[str]:
         """List what was wrong."""
         found = [*self.tally.logouts, *self.tally.wrong, *(f"{name} is not known in the end" for name in self.unknown)]
+        if len(self.failovers) != 1 and found:
+            found += self.failovers
         if len(self.tally.workers) != WORKERS:
             found.append(f"{len(self.tally.workers)} workers have answered")
         return found
@@ -70,7 +74,7 @@ class Outcome:
 def play(framework: str, kind: Kind | str, *, users: int = 16, rounds: int = 100) -> Outcome:
     """Do one run. Each of *users* reads and writes *rounds* times before the kill, and as often after it.
 
-    Raises TimeoutError when not all can do so within a minute each.
+    Raises TimeoutError when not all can do so within five minutes each.
     """
     with LocalTopology(kind) as topology, _served(framework, topology.url) as url:
         return asyncio.run(_Run(framework, topology, url).play(users, rounds))
@@ -138,7 +142,15 @@ class _Run:
             sign_ins=len(others),
             lost_sign_ins=len(lost),
             unknown=[user.name for user in gone if user not in lost],
+            failovers=self._failovers(),
         )
+
+    def _failovers(self) -> list[str]:
+        """Look into the logs of a sentinel, and of the nodes of a cluster."""
+        sentinel = self._topology.kind is Kind.SENTINEL
+        logs = self._topology.folder.glob("sentinel1/server.log" if sentinel else "node*/server.log")
+        mark = "+switch-master" if sentinel else "Failover election won"
+        return [line for log in logs for line in log.read_text().splitlines() if mark in line]
 
     def _user(self, name: str) -> User:
         return User(name, self._url, self._transport, self._tally)
