@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from coatcheck import IssuerSession
 from coatcheck.engine.access import access_rules
 from coatcheck.runtime.embedded import Embedded
 from tests.fix_servers import KINDS, Started
@@ -48,8 +49,10 @@ class Guarded:
 
     def of_one(self, url: str) -> str:
         """Give the URL of one server instead of the *url* of all, for the same user."""
+        if url.startswith(("unix", "redis")):
+            return url
         at = self.nodes[0].connection_pool.connection_kwargs
-        return url if "path" in at else f"redis://{urlsplit(url).netloc.partition('@')[0]}@{at['host']}:{at['port']}"
+        return f"redis://{urlsplit(url).netloc.partition('@')[0]}@{at['host']}:{at['port']}"
 
     def refused(self) -> list[str]:
         """List what the users made here were refused, as the servers' ACL LOGs tell it, and forget it."""
@@ -64,9 +67,42 @@ class Guarded:
         return log
 
 
+def live(sessions: Any) -> None:
+    """Do with sessions, under a policy with a limit of two, what can be done."""
+    session = sessions.create({"cart": ["book"], "n": 1})
+    sessions.touch(session)
+    session = sessions.load(session.identifier)
+    session["cart"].append("pen")
+    session.increment("n")
+    sessions.save(session)
+    for _ in range(3):
+        other = sessions.create({"a": 1})
+        sessions.bind(other, "ada")
+    sessions.bind(session, "ada")
+    sessions.rotate(session)
+    assert len(sessions.list_for("ada")) == sessions.policy.limit
+    sessions.unbind(session)
+    sessions.revoke(session)
+    sessions.bind(session := sessions.create({"a": 1}), "bob")
+    sessions.revoke(session.handle, subject="bob")
+    sessions.revoke_all("ada")
+    session = sessions.create({"a": 1})
+    session.issuer_session = IssuerSession("https://id.example.org", str(session.handle), "s-1")
+    sessions.bind(session, "ada")
+    assert sessions.revoke_issued(IssuerSession("https://id.example.org", session.issuer_session.subject)) == 1
+    sessions.bind(session := sessions.create({"a": 1}), "cleo")
+    sessions.revoke_others(session)
+    sessions.erase("cleo")
+    sessions.sweep()
+    sessions.revoke_everyone()
+    sessions.sweep()
+    events = sessions.read_events("audit", "one")
+    assert sessions.acknowledge_events("audit", events) == len(events) > 5
+
+
 def elsewhere(url: str) -> str:
     """Give a URL like *url* where nothing answers."""
-    return re.sub(r":\d+(?=[,/]|$)", ":1", url).replace("/socket", "/no-socket")
+    return re.sub(r":\d+(?=[,/?]|$)", ":1", url).replace("/socket", "/no-socket")
 
 
 def _text(value: object) -> str:

@@ -29,15 +29,15 @@ def main() -> None:
         for kind in ([asked.kind] if asked.kind else [Kind.SENTINEL, Kind.CLUSTER])
         for framework in asked.frameworks or (FRAMEWORKS if asked.kind or kind is Kind.SENTINEL else ON_A_CLUSTER)
     ]
-    print(_HEAD, "|---" * _HEAD.count(" |") + "|", sep="\n")  # noqa: T201 (it is a command)
+    print(_HEAD, "|---" * _HEAD.count(" |") + "|", sep="\n")
     problems = 0
     for framework, kind in cells:
         for _ in range(asked.runs):
             outcome = play(framework, kind, users=asked.users, rounds=asked.rounds)
-            print(_line(outcome), flush=True)  # noqa: T201
+            print(_line(outcome), flush=True)
             for problem in outcome.problems():
                 problems += 1
-                print(f"{framework} on {kind}: {problem}", file=sys.stderr)  # noqa: T201
+                print(f"{framework} on {kind}: {problem}", file=sys.stderr)
     sys.exit(problems > 0)
 
 

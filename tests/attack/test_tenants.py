@@ -87,7 +87,7 @@ def test_a_script_cannot_cross(acl_server, tenant):
     mine, theirs, handle = Keys("bank"), Keys("shop"), session.handle
     index = mine.subject(Place(handle.partition, "digest"))
     acl_server.client.zadd(index, {handle.name: 9e12})
-    keys = (index, mine.expiry(handle.partition), mine.events(handle.partition))
+    keys = (index, *(name(handle.partition) for name in (mine.expiry, mine.epoch, mine.events)))
     command = scripts.REVOKE_ALL.command(keys, theirs.stem(handle.partition), "digest", b"", 10, 1, "", "")
 
     with pytest.raises(ConfigurationError, match="does not let this user do what sessions need"):

@@ -8,10 +8,11 @@ import pytest
 import redis
 
 import coatcheck
-from coatcheck import AtLimit, ConfigurationError, Durability, IssuerSession, Level, SessionPolicy
+from coatcheck import AtLimit, ConfigurationError, Durability, Level, SessionPolicy
 from coatcheck.engine.access import access_rules
 from coatcheck.engine.keys import Keys
 from coatcheck.model.header import dictionary_of
+from tests.fix_access import live
 from tests.fix_store import Stepped
 
 SOURCES = files("coatcheck")
@@ -35,39 +36,6 @@ def open_as_user(request, acl_server, key):
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
-
-
-def live(sessions):
-    """Do with sessions what can be done."""
-    session = sessions.create({"cart": ["book"], "n": 1})
-    sessions.touch(session)
-    session = sessions.load(session.identifier)
-    session["cart"].append("pen")
-    session.increment("n")
-    sessions.save(session)
-    for _ in range(3):
-        other = sessions.create({"a": 1})
-        sessions.bind(other, "ada")
-    sessions.bind(session, "ada")
-    sessions.rotate(session)
-    assert len(sessions.list_for("ada")) == sessions.policy.limit
-    sessions.unbind(session)
-    sessions.revoke(session)
-    sessions.bind(session := sessions.create({"a": 1}), "bob")
-    sessions.revoke(session.handle, subject="bob")
-    sessions.revoke_all("ada")
-    session = sessions.create({"a": 1})
-    session.issuer_session = IssuerSession("https://id.example.org", str(session.handle), "s-1")
-    sessions.bind(session, "ada")
-    assert sessions.revoke_issued(IssuerSession("https://id.example.org", session.issuer_session.subject)) == 1
-    sessions.bind(session := sessions.create({"a": 1}), "cleo")
-    sessions.revoke_others(session)
-    sessions.erase("cleo")
-    sessions.sweep()
-    sessions.revoke_everyone()
-    sessions.sweep()
-    events = sessions.read_events("audit", "one")
-    assert sessions.acknowledge_events("audit", events) == len(events) > 5
 
 
 @pytest.mark.requirement("R53")
