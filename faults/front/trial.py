@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import httpx
 
 import coatcheck
-from coatcheck.runtime.local.settings import Kind
+from coatcheck.runtime.local.settings import Kind, TopologySettings
 from coatcheck.runtime.local.status import Role
 from coatcheck.runtime.local.topology import LocalTopology
 from faults.front.crowd import Tally, User, sign_in_others
@@ -23,6 +24,14 @@ from tests.frameworks.fix_apps import FRAMEWORKS, Running
 WORKERS: Final = 3
 _PATIENCE: Final = 300.0
 _LAG: Final = 2.0  # seconds around a kill: what is acknowledged then may be lost with it
+# Two seconds, for machines that are busy: one that is down for a moment is not to be replaced. A primary that has been
+# replaced behind its back refuses writes then, as `coatcheck check` advises; in a cluster it does so anyway.
+_SETTINGS: Final = {
+    Kind.SENTINEL: TopologySettings(
+        detection=timedelta(seconds=2), config=("min-replicas-to-write 1", "min-replicas-max-lag 2")
+    ),
+    Kind.CLUSTER: TopologySettings(detection=timedelta(seconds=2)),
+}
 _SLOTS: Final = (0, 6_000, 12_000)  # one of each primary of a cluster
 
 # What a worker answers is passed on as it is, and no other is asked instead.
@@ -48,7 +57,7 @@ class Outcome:
     """Until the last 503; 0 where there was none."""
     sign_ins: int
     lost_sign_ins: int
-    """Of those, the ones that were acknowledged close to the kill and are not there."""
+    """Of those, the ones that were acknowledged close to the kill and are not there; any, after further failovers."""
     unknown: list[str]
     """Who had signed in, and was not known in the end."""
     failovers: list[str]
@@ -64,19 +73,17 @@ class Outcome:
     def problems(self) -> list[str]:
         """List what was wrong."""
         found = [*self.tally.logouts, *self.tally.wrong, *(f"{name} is not known in the end" for name in self.unknown)]
-        if len(self.failovers) != 1 and found:
-            found += self.failovers
         if len(self.tally.workers) != WORKERS:
             found.append(f"{len(self.tally.workers)} workers have answered")
         return found
 
 
-def play(framework: str, kind: Kind | str, *, users: int = 16, rounds: int = 100) -> Outcome:
+def play(framework: str, kind: Kind, *, users: int = 16, rounds: int = 100) -> Outcome:
     """Do one run. Each of *users* reads and writes *rounds* times before the kill, and as often after it.
 
     Raises TimeoutError when not all can do so within five minutes each.
     """
-    with LocalTopology(kind) as topology, _served(framework, topology.url) as url:
+    with LocalTopology(kind, _SETTINGS[kind]) as topology, _served(framework, topology.url) as url:
         return asyncio.run(_Run(framework, topology, url).play(users, rounds))
 
 
@@ -126,12 +133,18 @@ class _Run:
             return await self._outcome(users, others.result(), killed, promoted)
 
     async def _outcome(self, users: list[User], others: list[User], killed: float, promoted: float) -> Outcome:
+        failovers = self._failovers()
+
+        def may_be_lost(acknowledged: float | None) -> bool:
+            is_near = acknowledged is not None and abs(acknowledged - killed) < _LAG
+            return is_near or len(failovers) > 1  # the servers have thrown away what they had taken, at any time
+
         gone = [user for user in [*users, *others] if not await user.is_known()]
-        lost = [user for user in gone if user in others and _is_near(user.signed_in_at, killed)]
+        lost = [user for user in gone if user in others and may_be_lost(user.signed_in_at)]
         self._tally.wrong += [
             f"a write of {instant - killed:.1f} s after the kill is lost"
             for instant in self._tally.lost_writes
-            if not _is_near(instant, killed)
+            if not may_be_lost(instant)
         ]
         return Outcome(
             framework=self._framework,
@@ -142,7 +155,7 @@ class _Run:
             sign_ins=len(others),
             lost_sign_ins=len(lost),
             unknown=[user.name for user in gone if user not in lost],
-            failovers=self._failovers(),
+            failovers=failovers,
         )
 
     def _failovers(self) -> list[str]:
@@ -167,10 +180,6 @@ class _Run:
         except coatcheck.StoreUnavailable:
             return False
         return True
-
-
-def _is_near(instant: float | None, killed: float) -> bool:
-    return instant is not None and abs(instant - killed) < _LAG
 
 
 async def _until(condition: Callable[[], object]) -> None:
