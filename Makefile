@@ -8,7 +8,7 @@ SHELL := /bin/bash
 ARGS ?=
 
 # What `make matrix` runs on: see tests/fix_servers.py
-SERVERS ?= redis6 redis7 valkey8 valkey9 sentinel cluster
+SERVERS ?= redis6 redis7 redis7-tls valkey8 valkey9 sentinel cluster
 
 PYTHON_BIN := .venv/bin/python
 

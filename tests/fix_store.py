@@ -65,11 +65,21 @@ class Server:
 
     def contents(self) -> dict[str, bytes]:
         """Give what every key holds."""
-        return {name: self.client.dump(name) for name in list(self.keys())}
+        return self._of_every_key("dump")
 
     def keys_without_ttl(self) -> list[str]:
         """List the keys that would live for ever."""
-        return [key for key in self.keys() if self.client.pttl(key) == -1]
+        return [name for name, left in self._of_every_key("pttl").items() if left == -1]
+
+    def _of_every_key(self, command: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for node in self.nodes:
+            names = list(node.scan_iter(count=1000))
+            with node.pipeline(transaction=False) as pipeline:
+                for name in names:
+                    getattr(pipeline, command)(name)
+                found |= zip((name.decode() for name in names), pipeline.execute(), strict=True)
+        return found
 
     @contextmanager
     def commands(self) -> Iterator[list[str]]:
@@ -154,9 +164,9 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             yield Server(guarded.user(*PREFIXES, reseals=True), guarded.client, guarded)
         return
     if kind := os.environ.get("COATCHECK_TEST_SERVER"):
-        with KINDS[kind]() as (url, client, nodes):
-            _teach(*nodes)
-            yield Server(url, client, nodes=nodes)
+        with KINDS[kind]() as started:
+            _teach(*started.primaries)
+            yield Server(started.url, started.client, nodes=started.primaries)
         return
     embedded = Embedded(Path(tmp_path_factory.mktemp("store")))
     with redis.Redis(unix_socket_path=embedded.socket()) as client:

@@ -167,16 +167,17 @@ def test_reseal_with_something_unreadable(command, server):
 @pytest.mark.requirement("R53")
 def test_acl(command, acl_server, key):
     """The printed line is a command that makes the user; with a password it can do what sessions need."""
-    code, out, _ = command("acl", "--prefix", "shop", "--user", "app", "--reseal", "--database")
+    code, out, _ = command("acl", "--prefix", "shop", "--user", "app", "--reseal", "--database", "--cluster")
     assert code == 0
-    assert acl_server.client.execute_command(*out.split()) == b"OK"
+    for node in acl_server.all_nodes:
+        assert node.execute_command(*out.split()) == b"OK"
 
-    path = acl_server.client.connection_pool.connection_kwargs["path"]
-    nobody = redis.Redis(unix_socket_path=path, username="app", password="")
+    nobody = redis.Redis.from_url(acl_server.of_one(acl_server.url_of("app", "")))
     with nobody, pytest.raises(redis.exceptions.AuthenticationError):
         nobody.ping()
-    acl_server.client.execute_command("ACL SETUSER", "app", ">secret")
-    with coatcheck.Sessions(f"unix://app:secret@{path}", keys=key, prefix="shop") as sessions:
+    for node in acl_server.all_nodes:
+        node.execute_command("ACL SETUSER", "app", ">secret")
+    with coatcheck.Sessions(acl_server.url_of("app", "secret"), keys=key, prefix="shop") as sessions:
         assert sessions.load(sessions.create({"a": 1}).identifier)["a"] == 1
         sessions.reseal()
 

@@ -7,8 +7,8 @@ import re
 import secrets
 import traceback
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -78,43 +78,59 @@ class Canaries:
 
 
 @contextmanager
-def watched(client) -> Iterator[dict[str, bytes]]:
-    """Watch a server meanwhile, by a *client* that may do everything; fill the places in when the block ends."""
+def watched(nodes) -> Iterator[dict[str, bytes]]:
+    """Watch servers meanwhile, by *nodes*, clients that may do everything; fill the places when the block ends."""
     places: dict[str, bytes] = {}
+    with ExitStack() as stack:
+        watches = [stack.enter_context(_watched(node)) for node in nodes]
+        yield places
+        for finish in watches:
+            for place, content in finish().items():
+                places[place] = places.get(place, b"") + content
+
+
+@contextmanager
+def _watched(client) -> Iterator[Callable[[], dict[str, bytes]]]:
+    """Watch one server; give a function that gives all that was seen of it."""
     former = {name: client.config_get(name)[name] for name in _SETTINGS}
     for name, value in _SETTINGS.items():
         client.config_set(name, value)
     wait_until(lambda: _is_persistent(client.info("persistence")), "the server does not begin its AOF")
     client.slowlog_reset()
     client.execute_command("ACL LOG", "RESET")
-    token = secrets.token_hex(8)
     with client.monitor() as monitor:
         try:
-            yield places
-            client.echo(token)
-            seen = []
-            while token not in (command := monitor.next_command()["command"]):
-                seen.append(command.encode())
-            assert seen
-            places["MONITOR"] = b"\n".join([*seen, *map(_plain, seen)])
-            slow = client.slowlog_get(100_000)
-            places["SLOWLOG"] = b"\n".join(entry["command"] for entry in slow)
-            places["ACL LOG"] = repr(client.acl_log()).encode()
-            places["INFO"] = repr(client.info("everything")).encode()
-            client.save()
-            folder = Path(client.config_get("dir")["dir"])
-            for path in folder.rglob("*"):
-                if path.is_file() and path.name != "keys":  # the embedded server's owner keeps the sealing keys there
-                    kind = "AOF" if "aof" in path.name else "RDB" if path.suffix == ".rdb" else "server's file"
-                    places[kind] = places.get(kind, b"") + path.read_bytes()
+            yield lambda: _seen(client, monitor)
         finally:
             for name, value in former.items():
                 client.config_set(name, value)
 
 
-def clients(client) -> bytes:
-    """Give what the server shows of those who are connected."""
-    return repr(client.client_list()).encode()
+def _seen(client, monitor) -> dict[str, bytes]:
+    token = secrets.token_hex(8)
+    client.echo(token)
+    seen = []
+    while token not in (command := monitor.next_command()["command"]):
+        seen.append(command.encode())
+    slow = client.slowlog_get(100_000)
+    places = {
+        "MONITOR": b"\n".join([*seen, *map(_plain, seen)]),
+        "SLOWLOG": b"\n".join(entry["command"] for entry in slow),
+        "ACL LOG": repr(client.acl_log()).encode(),
+        "INFO": repr(client.info("everything")).encode(),
+    }
+    client.save()
+    for path in Path(client.config_get("dir")["dir"]).rglob("*"):
+        if path.is_file() and path.name != "keys":  # the embedded server's owner keeps the sealing keys there
+            kind = "AOF" if "aof" in path.name else "RDB" if path.suffix == ".rdb" else "server's file"
+            places[kind] = places.get(kind, b"") + path.read_bytes()
+    assert places.keys() >= {"AOF", "RDB"}
+    return places
+
+
+def clients(nodes) -> bytes:
+    """Give what servers show of those who are connected."""
+    return b"".join(repr(node.client_list()).encode() for node in nodes)
 
 
 def logged(records: list[logging.LogRecord]) -> bytes:

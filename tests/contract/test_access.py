@@ -8,10 +8,11 @@ import pytest
 import redis
 
 import coatcheck
-from coatcheck import AtLimit, ConfigurationError, Durability, IssuerSession, Level, SessionPolicy
+from coatcheck import AtLimit, ConfigurationError, Durability, Level, SessionPolicy
 from coatcheck.engine.access import access_rules
 from coatcheck.engine.keys import Keys
 from coatcheck.model.header import dictionary_of
+from tests.fix_access import live
 from tests.fix_store import Stepped
 
 SOURCES = files("coatcheck")
@@ -35,39 +36,6 @@ def open_as_user(request, acl_server, key):
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
-
-
-def live(sessions):
-    """Do with sessions what can be done."""
-    session = sessions.create({"cart": ["book"], "n": 1})
-    sessions.touch(session)
-    session = sessions.load(session.identifier)
-    session["cart"].append("pen")
-    session.increment("n")
-    sessions.save(session)
-    for _ in range(3):
-        other = sessions.create({"a": 1})
-        sessions.bind(other, "ada")
-    sessions.bind(session, "ada")
-    sessions.rotate(session)
-    assert len(sessions.list_for("ada")) == sessions.policy.limit
-    sessions.unbind(session)
-    sessions.revoke(session)
-    sessions.bind(session := sessions.create({"a": 1}), "bob")
-    sessions.revoke(session.handle, subject="bob")
-    sessions.revoke_all("ada")
-    session = sessions.create({"a": 1})
-    session.issuer_session = IssuerSession("https://id.example.org", str(session.handle), "s-1")
-    sessions.bind(session, "ada")
-    assert sessions.revoke_issued(IssuerSession("https://id.example.org", session.issuer_session.subject)) == 1
-    sessions.bind(session := sessions.create({"a": 1}), "cleo")
-    sessions.revoke_others(session)
-    sessions.erase("cleo")
-    sessions.sweep()
-    sessions.revoke_everyone()
-    sessions.sweep()
-    events = sessions.read_events("audit", "one")
-    assert sessions.acknowledge_events("audit", events) == len(events) > 5
 
 
 @pytest.mark.requirement("R53")
@@ -149,7 +117,10 @@ def test_resealing_has_to_be_allowed(acl_server, open_as_user):
 )
 def test_nothing_else_is_allowed(acl_server, command):
     """Commands that sessions do not need are refused, above all those that look around or change the server."""
-    with redis.Redis.from_url(acl_server.user("shop")) as client, pytest.raises(redis.exceptions.NoPermissionError):
+    with (
+        redis.Redis.from_url(acl_server.of_one(acl_server.user("shop"))) as client,
+        pytest.raises(redis.exceptions.ResponseError, match=r"no permission|unknown command"),
+    ):
         client.execute_command(*command)
 
 
@@ -157,7 +128,7 @@ def test_nothing_else_is_allowed(acl_server, command):
 def test_no_command_is_dangerous(acl_server):
     """None of the commands is one that the server itself calls administrative or dangerous, whatever is asked for."""
     rules = access_rules("shop", reseals=True, numbered=True, clustered=True)
-    allowed = {rule[1:].partition("|")[0] for rule in rules if rule[0] == "+"}
+    allowed = {rule[1:] for rule in rules if rule[0] == "+"}
     dangerous = {name for category in ("admin", "dangerous") for name in acl_server.client.acl_cat(category)}
 
     assert len(dangerous) > 20
@@ -206,6 +177,8 @@ def test_rules_of_no_prefix():
 def test_database_of_a_number(acl_server, key):
     """A URL that names a database works where that was asked for."""
     url = acl_server.user("shop", numbered=True) + "?db=2"
+    if url.startswith("cluster"):
+        pytest.skip("a Cluster has no databases")
 
     with coatcheck.Sessions(url, keys=key, prefix="shop") as sessions:
         assert sessions.load(sessions.create({"a": 1}).identifier)["a"] == 1
@@ -218,7 +191,7 @@ def test_listening(acl_server, key):
     """The user hears what the scripts tell on the prefix's channels."""
     url = acl_server.user("shop")
     with (
-        redis.Redis.from_url(url, protocol=2, driver_info=None) as client,
+        redis.Redis.from_url(acl_server.of_one(url), protocol=2, driver_info=None) as client,
         client.pubsub() as hub,
         coatcheck.Sessions(url, keys=key, prefix="shop") as sessions,
     ):

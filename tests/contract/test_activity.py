@@ -173,7 +173,7 @@ def test_100_parallel_requests(sessions, at_once):
     loaded = [sessions.load(session.identifier) for _ in range(100)]
     for number, each in enumerate(loaded):
         each.record(f"view{number}")
-    at_once(*((sessions, "save", each) for each in loaded))
+    assert at_once(*((sessions, "save", each) for each in loaded)) == [None] * 100
 
     assert sorted(shown(sessions.activity(session, limit=200))) == sorted(f"view{number}" for number in range(100))
 

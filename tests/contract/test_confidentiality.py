@@ -33,17 +33,17 @@ def canaries():
 def test_nothing_secret_is_seen(open_sessions, acl_server, canaries, caplog):
     """Whatever is done with sessions and refused to them, nobody but a ticket's owner sees anything secret.
 
-    Not who watches the server (MONITOR, SLOWLOG, ACL LOG, CLIENT LIST, INFO) or has its files (RDB, AOF), nor who reads
-    the log of the application, its exceptions or how its objects show.
+    Not who watches a server, primary or replica (MONITOR, SLOWLOG, ACL LOG, CLIENT LIST, INFO), or has its files (RDB,
+    AOF), nor who reads the log of the application, its exceptions or how its objects show.
     """
     caplog.set_level(logging.DEBUG)
     for name in list(logging.root.manager.loggerDict):
         caplog.set_level(logging.DEBUG, logger=name)
     usage = Usage(open_sessions, acl_server, canaries)
-    with watched(acl_server.client) as places:
+    with watched(acl_server.all_nodes) as places:
         usage.live()
         usage.fail()
-        places["CLIENT LIST"] = clients(acl_server.client)
+        places["CLIENT LIST"] = clients(acl_server.all_nodes)
 
     places["log"] = logged(caplog.records)
     places["exceptions"] = b"\n".join(map(shown, usage.errors))
@@ -69,20 +69,16 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_a_canary_in_the_clear_is_found(acl_server, canaries, caplog, form):
     """The search can find: a canary that is planted in the clear, in any form, is seen in every place."""
-    seen, client = FORMS[form](canaries.text("planted")), acl_server.client
+    seen, nodes = FORMS[form](canaries.text("planted")), acl_server.all_nodes
     event = coatcheck.Event(type=coatcheck.EventType.REVOKED, partition=0, handle=None, subject_digest=seen, at=None)
-    with watched(client) as places:
-        client.set("cc:planted", seen)
-        client.client_setname(seen)
-        places["CLIENT LIST"] = clients(client)
-        client.client_setname("")
-        client.acl_setuser("curious", enabled=True, nopass=True, commands=["+set"], keys=["none"])
-        with (
-            redis.Redis.from_url(f"unix://curious:any@{acl_server.socket}") as curious,
-            pytest.raises(redis.exceptions.NoPermissionError),
-        ):
-            curious.set(seen, "1")
-        client.acl_deluser("curious")
+    with watched(nodes) as places:
+        acl_server.client.set("cc:planted", seen)
+        for node in nodes:
+            node.client_setname(seen)
+        places["CLIENT LIST"] = clients(nodes)
+        for node in nodes:
+            node.client_setname("")
+            be_refused(node, seen)
     logging.getLogger("coatcheck").error("x", extra={"subject": seen})
     places["log"] = logged(caplog.records)
     places["objects"] = objects()
@@ -108,11 +104,24 @@ def test_bytes_in_the_clear_are_found(acl_server, canaries):
     """The search can find bytes that are no text, also where the server shows them escaped."""
     secret = bytes(range(0, 250, 8))
     canaries.plant("planted", secret)
-    with watched(acl_server.client) as places:
+    with watched(acl_server.all_nodes) as places:
         acl_server.client.set("cc:planted", b"x" + secret)
     places["log"] = repr([secret]).encode()
 
     assert {place for place, _ in canaries.found_in(places)} >= {"MONITOR", "SLOWLOG", "RDB", "AOF", "log"}
+
+
+def be_refused(node, name):
+    """Let somebody who may not do so set the key *name*."""
+    node.acl_setuser("curious", enabled=True, nopass=True, commands=["+set"], keys=["none"])
+    pool = node.connection_pool
+    options = {**pool.connection_kwargs, "username": "curious", "password": "any"}
+    with (
+        redis.Redis.from_pool(redis.ConnectionPool(pool.connection_class, **options)) as curious,
+        pytest.raises(redis.exceptions.NoPermissionError),
+    ):
+        curious.set(name, "1")
+    node.acl_deluser("curious")
 
 
 def raised(text, held=None):

@@ -113,7 +113,7 @@ def test_increments_add_up(sessions, stored, at_once):
     for copy in copies:
         copy.increment("n")
 
-    at_once(*((sessions, "save", copy) for copy in copies))
+    assert at_once(*((sessions, "save", copy) for copy in copies)) == [None] * 64
 
     assert sessions.load(stored.identifier)["n"] == 74
 
@@ -125,7 +125,7 @@ def test_64_writers_of_different_attributes(sessions, stored, at_once):
     for number, copy in enumerate(copies):
         copy[f"key{number}"] = number
 
-    at_once(*((sessions, "save", copy) for copy in copies))
+    assert at_once(*((sessions, "save", copy) for copy in copies)) == [None] * 64
 
     loaded = sessions.load(stored.identifier)
     assert [loaded[f"key{number}"] for number in range(64)] == list(range(64))

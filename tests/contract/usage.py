@@ -4,6 +4,7 @@ import secrets
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 
@@ -13,7 +14,8 @@ from coatcheck.engine.exchange import Exchange
 from coatcheck.model.keyring import Keyring
 from coatcheck.model.ticket import Handle, Ticket
 from coatcheck.runtime.sync import run
-from tests.fix_store import MovableClock, Server, Stepped
+from tests.fix_access import elsewhere
+from tests.fix_store import MovableClock, Stepped
 
 MINUTE = timedelta(minutes=1)
 POLICY = SessionPolicy(
@@ -45,7 +47,7 @@ class Usage:
     def __init__(self, open_sessions, server, canaries):
         self.canaries = canaries
         self.server = server
-        self.clock = MovableClock(Server(server.socket, server.client))
+        self.clock = MovableClock(server)
         self.used = set()
         self.kept = []
         self.errors = []
@@ -239,9 +241,9 @@ class Usage:
         session, damaged = self.sign_in(), self.sign_in()
         stranger = self.make(keys=self.canaries.plant("sealing key", coatcheck.new_key()))
         assert stranger.load(session.identifier) is None
-        for part in (":s:", ":c:"):
-            for name in self.server.client.keys(f"*{part}{damaged.handle.name}*"):
-                self.server.client.setrange(name, 90, b"damaged")
+        for part, node in product((":s:", ":c:"), self.server.nodes):
+            for name in node.keys(f"*{part}{damaged.handle.name}*"):
+                node.setrange(name, 90, b"damaged")
         self.refused(coatcheck.RecordCorrupted, self.sessions.load, damaged.identifier)
         self.refused(coatcheck.RecordCorrupted, self.sessions.load, damaged.identifier)
         self.sessions.list_for(self.subject)
@@ -286,7 +288,7 @@ class Usage:
     def lose_the_store(self):
         """Meet a store that is not there, that refuses the password, and one that refuses a command."""
         wrong = self.canaries.plant("wrong password", secrets.token_hex(16))
-        away = self.make(url=self.url.replace(self.server.socket, "/nowhere/socket"))
+        away = self.make(url=elsewhere(self.url))
         for sessions, expected in (
             (away, coatcheck.StoreUnavailable),
             (self.make(url=self.url.replace(self.password, wrong)), coatcheck.ConfigurationError),

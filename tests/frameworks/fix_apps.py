@@ -35,11 +35,11 @@ _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # to make one for each client
 _OPEN_CONNECTION = re.compile(r"unclosed (Connection|<socket.* raddr=[^(])")
 
 _UVICORN = (
-    *("uvicorn", "tests.frameworks.served:asgi", "--factory", "--workers", str(WORKERS)),
+    *("uvicorn", "tests.frameworks.served:asgi", "--factory", "--workers", "{workers}"),
     *("--timeout-keep-alive", "120", "--log-level", "warning", "--fd", "{fd}"),
 )
 _GUNICORN = (
-    *("gunicorn", "--workers", str(WORKERS), "--keep-alive", "120", "--graceful-timeout", "1"),
+    *("gunicorn", "--workers", "{workers}", "--keep-alive", "120", "--graceful-timeout", "1"),
     *("--no-control-socket", "--log-level", "warning", "--bind", "fd://{fd}"),
 )
 _WSGI = (*_GUNICORN, "--threads", "8", "tests.frameworks.served:wsgi()")
@@ -228,19 +228,11 @@ class Running:
         """Give the app of *framework* over *store*; settings: further environment variables, COATCHECK_TEST_<NAME>."""
         known = (framework.name, store.url)
         if known not in self._apps:
-            self._apps[known] = self._start(framework, store, key, settings)
+            self._apps[known] = self.start(framework, store, key, **settings)
         return self._apps[known]
 
-    def end(self) -> None:
-        """End all of them, and check that they have closed their connections to the store."""
-        for process, _ in self._processes:
-            process.terminate()
-        for process, log in self._processes:
-            _await_end(process)
-            left_open = [line for line in log.read_text().splitlines() if _OPEN_CONNECTION.search(line)]
-            assert not left_open, left_open
-
-    def _start(self, framework: Framework, store: Server, key: str, settings: dict[str, str]) -> App:
+    def start(self, framework: Framework, store: Server, key: str, *, workers: int = WORKERS, **settings: str) -> App:
+        """Start another app; the arguments are those of `app`, and how many processes are to serve it."""
         listening = socket.create_server(("127.0.0.1", 0), backlog=256)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted there inherits it
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -251,9 +243,9 @@ class Running:
             "COATCHECK_TEST_APP": framework.app,
             **{f"COATCHECK_TEST_{name.upper()}": value for name, value in settings.items()},
         }
-        log = self._logs / f"{framework.name}-{len(self._apps)}.log"
+        log = self._logs / f"{framework.name}-{len(self._processes)}.log"
         command = [sys.executable, "-W", "default::ResourceWarning", "-m"]
-        command += [word.format(fd=listening.fileno()) for word in framework.command]
+        command += [word.format(fd=listening.fileno(), workers=workers) for word in framework.command]
         with log.open("wb") as output, listening:
             process = subprocess.Popen(
                 command,
@@ -276,6 +268,15 @@ class Running:
 
         wait_until(answers, f"{framework.name} does not answer; {log}")
         return app
+
+    def end(self) -> None:
+        """End all of them, and check that they have closed their connections to the store."""
+        for process, _ in self._processes:
+            process.terminate()
+        for process, log in self._processes:
+            _await_end(process)
+            left_open = [line for line in log.read_text().splitlines() if _OPEN_CONNECTION.search(line)]
+            assert not left_open, left_open
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -177,3 +177,29 @@ def test_client_of_redis_py_agrees(start_topology, authority):
     topology = start_topology("single", server="redis-server", tls=secured(authority))
     with redis.Redis.from_url(topology.url, **own(authority)) as client:
         assert client.ping()
+
+
+@pytest.mark.requirement("R54")
+def test_authorities_are_read_once(start_topology, open_at, authority, monkeypatch):
+    """However many connections are made, the files are read for the first one, and again when one was replaced."""
+    made = []
+    make = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda: made.append(1) or make())
+    topology = start_topology("single", server="redis-server", tls=secured(authority))
+    options = own(authority)
+    sessions = open_at(topology.url, **options)
+    session = sessions.create({"n": 0})
+    with topology.client("primary") as client:
+        client.ping()
+        made.clear()
+        for _ in range(3):
+            client.client_kill_filter(_type="normal", skipme=True)
+            sessions.load(session.identifier)
+        before = len(made)
+        certificate, key = authority.sign("another")
+        certificate.replace(options["ssl_certfile"])
+        key.replace(options["ssl_keyfile"])
+        client.client_kill_filter(_type="normal", skipme=True)
+        sessions.load(session.identifier)
+
+    assert (before, len(made)) == (0, 1)

@@ -24,6 +24,7 @@ from coatcheck.runtime.blocking import make_connection, refuse_replica
 from coatcheck.runtime.carrier import Carrier
 from coatcheck.runtime.errors import FOREIGN, Busy
 from coatcheck.runtime.shared import SharedConnection
+from coatcheck.runtime.tls import Trust
 
 _LONG: Final = 16
 """Commands of a batch that is not to stand in the way of others."""
@@ -83,6 +84,7 @@ class _Line:
         self.pid = getpid()
         self.keeper = self._close_with_loop(lines)
         self._settings, self._topology, self._address = transport.settings, transport.topology, transport.address
+        self._trusts = {False: transport.trust, True: transport.sentinel_trust}
         self._pools: dict[tuple[Node, bool], _Pool] = {}
         self._shared: dict[Node, SharedConnection] = {}
         self._connecting: dict[Node, asyncio.Task[SharedConnection]] = {}
@@ -182,7 +184,8 @@ class _Line:
             options |= {"retry": Retry(NoBackoff(), 0), "socket_timeout": None, "socket_connect_timeout": None}
             if address.kind is Kind.SENTINEL and not is_sentinel:
                 options["redis_connect_func"] = _greet_primary
-            pool = self._pools[node, is_sentinel] = _Pool(kind, options, settings.max_connections)
+            trust = self._trusts[is_sentinel] if address.has_tls else None
+            pool = self._pools[node, is_sentinel] = _Pool(kind, options, settings.max_connections, trust)
         return pool
 
     async def _close_with_loop(
@@ -211,10 +214,11 @@ class _Line:
 class _Pool:
     """The connections of one event loop to one server."""
 
-    def __init__(self, kind: type[Any], options: dict[str, Any], size: int) -> None:
+    def __init__(self, kind: type[Any], options: dict[str, Any], size: int, trust: Trust | None) -> None:
         self._kind = kind
         self._options = options
         self._size = size
+        self._trust = trust
         self._room = asyncio.Semaphore(size)
         self._free: list[Any] = []
         self._is_closed = False
@@ -242,7 +246,10 @@ class _Pool:
 
     def make(self) -> Any:
         """Make a connection that is not the pool's, without connecting it. Raises ConfigurationError."""
-        return make_connection(self._kind, self._options)
+        connection = make_connection(self._kind, self._options)
+        if self._trust is not None:
+            connection.ssl_context.context = self._trust.context()
+        return connection
 
     def give_back(self, connection: Any, *, is_clean: bool) -> None:
         """Take a connection back; close it unless it *is_clean*, which it is not while a reply is outstanding."""

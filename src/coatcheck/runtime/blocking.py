@@ -4,6 +4,7 @@ import time
 from collections import deque
 from math import inf
 from os import getpid
+from socket import socket
 from threading import Semaphore
 from time import monotonic
 from typing import Any, Final
@@ -22,6 +23,7 @@ from coatcheck.runtime.address import Address, Kind, Node
 from coatcheck.runtime.batch import Batch
 from coatcheck.runtime.carrier import Carrier
 from coatcheck.runtime.errors import FOREIGN, Busy, NotPrimary
+from coatcheck.runtime.tls import Trust
 
 _SHORTEST: Final = 0.001  # to a socket, 0 means not to wait at all
 
@@ -116,6 +118,7 @@ class _Pool:
             "retry": Retry(NoBackoff(), 0),
             "redis_connect_func": _greet_primary if is_checked else _greet,
         }
+        self._trust = (transport.sentinel_trust if is_sentinel else transport.trust) if address.has_tls else None
         self._size = settings.max_connections
         self._room = Semaphore(self._size)
         self._free: deque[Any] = deque()
@@ -130,7 +133,9 @@ class _Pool:
                 try:
                     connection = self._free.pop()
                 except IndexError:
-                    return make_connection(self._kind, self._options)
+                    connection = make_connection(self._kind, self._options)
+                    connection.trust = self._trust
+                    return connection
                 if not _is_spoilt(connection):
                     return connection
                 connection.disconnect()
@@ -224,7 +229,12 @@ class _Plain(_Limited, redis.Connection):
 
 
 class _TLS(_Limited, redis.SSLConnection):
-    pass
+    trust: Trust
+
+    def _wrap_socket_with_ssl(self, sock: socket) -> Any:
+        if self.ssl_validate_ocsp or self.ssl_validate_ocsp_stapled:  # redis-py alone knows how
+            return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
+        return self.trust.context().wrap_socket(sock, server_hostname=self.host)
 
 
 class _Socket(_Limited, redis.UnixDomainSocketConnection):

@@ -37,6 +37,7 @@ from coatcheck.runtime.breaker import Breaker, Budget, backoff
 from coatcheck.runtime.errors import FOREIGN, Busy, Interrupted, code_of, is_refusal, is_untrusted, translated
 from coatcheck.runtime.settings import Settings
 from coatcheck.runtime.survey import survey
+from coatcheck.runtime.tls import Trust
 from coatcheck.runtime.topology import Cluster, Single, topology_of
 
 _RETRIES: Final = 5
@@ -58,6 +59,8 @@ class Carrier(ABC):
         """
         self.address = address
         self.settings = Settings.read(address, options)
+        self.trust = Trust(self.settings.connection)
+        self.sentinel_trust = Trust(self.settings.sentinel)
         self.topology = topology_of(address)
         self._budget = Budget(monotonic())
         self._breakers: dict[Node, Breaker] = {}

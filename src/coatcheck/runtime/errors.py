@@ -24,7 +24,10 @@ from coatcheck.runtime.address import Address
 FOREIGN: Final = (RedisError, OSError)
 """What redis-py raises."""
 
-_DENIED_IN_SCRIPT: Final = ("ACL failure in script", "The user executing the script can't")  # Valkey; Redis 7.0
+_DENIED_IN_SCRIPT: Final = re.compile(
+    r"(?:Error running script \(call to \S+: @user_script:\d+: @user_script: \d+: )?"  # Redis before 7
+    r"(?:ACL failure in script|The user executing the script can't)"  # Valkey; Redis
+)
 _IN_SCRIPT: Final = re.compile(r"^(?:ERR )?Error running script.*?-([A-Z]+) ", re.DOTALL)  # before Redis 7
 _CODE: Final = re.compile(r"^([A-Z]+)\b")
 _ADVICE: Final = {
@@ -94,7 +97,7 @@ def translated(error: BaseException, address: Address) -> SessionError:
 def _setting_wrong(error: BaseException) -> str:
     """Say what the server, or what is asked of it, lacks for good; "" if it is nothing of that kind."""
     text = str(error)
-    if isinstance(error, NoPermissionError) or text.startswith(_DENIED_IN_SCRIPT):
+    if isinstance(error, NoPermissionError) or _DENIED_IN_SCRIPT.match(text):
         return f"does not let this user do what sessions need: {text}"
     if "WAITAOF" in text:
         return (
