@@ -108,9 +108,9 @@ class SharedConnection(asyncio.Protocol):
         for call in waiting:
             if not call.replies.done():
                 call.replies.set_exception(Interrupted(*reason.args))
-        self._transport.abort()
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._transport.abort()  # once: a closed TLS transport of asyncio knows it no longer
             connection._parser.on_disconnect()  # noqa: SLF001  redis-py closes without waiting only where no task runs
             connection._close()  # noqa: SLF001  the same
 
