@@ -21,8 +21,10 @@ from tests.fix_topology import is_gone, pids_in, wait_until
 
 # Starts a topology, says where it is, and waits.
 OWNER = """
+import signal
 import sys
 from coatcheck.runtime.local.topology import LocalTopology
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
 topology = LocalTopology("single")
 topology.start()
 print(topology.folder, topology._processes._keeper.pid, flush=True)
