@@ -15,7 +15,15 @@ import pytest
 from coatcheck.cli import main
 from tests.fix_topology import is_gone, wait_until
 
-COMMAND = [sys.executable, "-c", "from coatcheck.cli import main; main()", "up"]
+# As a terminal starts it: under nohup, or in the background of a script, the tests themselves may ignore Ctrl-C, and
+# whom they start would inherit that.
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from coatcheck.cli import main
+main()
+"""
+COMMAND = [sys.executable, "-c", PROGRAM, "up"]
 
 
 class Terminals:
