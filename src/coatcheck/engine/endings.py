@@ -166,18 +166,11 @@ class Endings:
     async def _end_one(self, ending: Ending, handle: Handle, receipt: Receipt) -> None:
         places = [place for place in ending.places if place.partition == handle.partition]
         if not ending.places:
-            owner = await self._owner(handle)
+            owner = await self._store.subject_of(handle)
             place = None if owner is None else await self._store.place_of(handle, owner)
             await self._remove(handle, place, ending.cause, receipt)
         for place in places:
             await self._remove(handle, place, ending.cause, receipt)
-
-    async def _owner(self, handle: Handle) -> str | None:
-        try:
-            opened = await self._store.read(handle)
-        except RecordCorrupted:
-            return None
-        return None if opened is None else opened[1].subject
 
     async def _end_at(self, ending: Ending, place: Place, receipt: Receipt) -> None:
         """End what was listed at *place* when it was asked for. When a session was created never changes."""

@@ -33,7 +33,6 @@ from coatcheck.model.compartment import Compartments
 from coatcheck.model.durability import Write
 from coatcheck.model.errors import (
     AuthenticationRequired,
-    RecordCorrupted,
     RevocationPending,
     SessionRevoked,
     StoreUnavailable,
@@ -249,7 +248,8 @@ class Operations:
 
         async def attempt(receipt: Receipt) -> bytes | None:
             if owner is None:
-                return await self._writer.end(handle, await self._owner(handle), cause=cause, receipt=receipt)
+                subject = await self._store.subject_of(handle)
+                return await self._writer.end(handle, subject, cause=cause, receipt=receipt)
             return await self._writer.end(handle, owner, only_if_listed=True, cause=cause, receipt=receipt)
 
         places = () if owner is None else self._store.places(owner)
@@ -671,14 +671,6 @@ class Operations:
                 f"session {session.handle} was read from memory, for the store cannot be reached: nothing was written. "
                 "Try again when it can"
             )
-
-    async def _owner(self, handle: Handle) -> str | None:
-        """Read whose session *handle* is; None too where the record does not open, so that it can be ended."""
-        try:
-            opened = await self._store.read(handle)
-        except RecordCorrupted:
-            return None
-        return None if opened is None else opened[1].subject
 
 
 def _handle(handle: Handle | str) -> Handle | None:

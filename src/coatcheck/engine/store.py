@@ -214,6 +214,14 @@ class Store:
         opened, _ = await self._read(handle, ())
         return opened
 
+    async def subject_of(self, handle: Handle) -> str | None:
+        """Read whose session *handle* is; None too where the record does not open, so that it can be ended."""
+        try:
+            opened = await self.read(handle)
+        except RecordCorrupted:
+            return None
+        return None if opened is None else opened[1].subject
+
     async def read_whole(self, handle: Handle) -> tuple[Opened | None, Compartments]:
         """Read a record as `read` does, and the compartments that the policy declares."""
         opened, found = await self._read(handle, self.companions.compartment_keys(handle))
