@@ -263,14 +263,19 @@ async def staged(folder: Path, venv: str, command: str, variant: str) -> AsyncIt
     finally:
         gate.open()
         wire.release()
-        if peer.returncode is None:
-            peer.terminate()
-        try:
-            await asyncio.wait_for(peer.wait(), 10)
-        except TimeoutError:
-            peer.kill()
+        await end(peer)
         wire.cut()
         await store.kill()
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Ask *process* to end, and kill it if it has not within ten seconds."""
+    if process.returncode is None:
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), 10)
+    except TimeoutError:
+        process.kill()
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -16,7 +16,7 @@ import httpx
 import redis
 
 import coatcheck
-from bench.field.stage import ROOT, free_port, until
+from bench.field.stage import ROOT, end, free_port, until
 from bench.load.contenders import Contender
 from bench.load.content import SESSION
 from coatcheck.runtime._embedded_host import find_server
@@ -134,12 +134,7 @@ async def _serving(contender: Contender, store: Store) -> AsyncIterator[Running]
         path.write_text("".join(f"{cookie}\n" for cookie in cookies))
         yield Running(contender, url, path)
     finally:
-        if process.returncode is None:
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), 10)
-        except TimeoutError:
-            process.kill()
+        await end(process)
 
 
 async def one_session(
