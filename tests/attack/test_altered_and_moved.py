@@ -9,14 +9,7 @@ import pytest
 
 from coatcheck import Keyring, RecordCorrupted
 from tests.attack.conftest import POLICY, Victim
-
-
-def flipped(content):
-    """Give *content* with each of its bits flipped, one at a time."""
-    for bit in range(len(content) * 8):
-        changed = bytearray(content)
-        changed[bit // 8] ^= 1 << bit % 8
-        yield bytes(changed)
+from tests.damage import flipped
 
 
 @pytest.mark.requirement("R35", "R36")
