@@ -11,15 +11,21 @@ from coatcheck.runtime.blocking import BlockingTransport
 
 
 class Wire(BlockingTransport):
-    """A transport to the server. is_cut: nothing gets there. loses_replies: everything does, and nothing comes back."""
+    """A transport to the server. is_cut: nothing gets there. loses_replies: everything does, and nothing comes back.
+
+    calls_left: how many calls get there before it is cut; None: all.
+    """
 
     is_cut = False
     loses_replies = False
+    calls_left: int | None = None
 
     async def call(self, *commands):
         """Carry *commands* out, unless the wire is cut."""
-        if self.is_cut:
+        if self.is_cut or self.calls_left == 0:
             raise StoreUnavailable("redis://h cannot be reached: the wire is cut")
+        if self.calls_left is not None:
+            self.calls_left -= 1
         replies = await super().call(*commands)
         if self.loses_replies:
             raise StoreUnavailable("redis://h cannot be reached: no answer")

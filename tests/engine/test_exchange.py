@@ -19,40 +19,18 @@ from coatcheck.engine import exchange as engine_exchange
 from coatcheck.engine.exchange import Exchange
 from coatcheck.engine.operations import Operations
 from coatcheck.model.ticket import Handle, Ticket
-from coatcheck.runtime.address import Address
-from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.sync import run
 
 HOST = "shop.example"
 REMOVED = "__Host-session=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; HttpOnly; SameSite=Lax; Secure"
 
 
-class Line(BlockingTransport):
-    """A transport that can be cut."""
-
-    is_cut = False
-
-    async def call(self, *commands):
-        """Carry *commands* out, unless the line is cut."""
-        if self.is_cut:
-            raise StoreUnavailable("redis://h cannot be reached: the line is cut")
-        return await super().call(*commands)
-
-
 @pytest.fixture
-def line(server):
-    """Give the transport."""
-    line = Line(Address(server.url), {})
-    yield line
-    line.close()
-
-
-@pytest.fixture
-def make(line, key, clock):
+def make(wire, key, clock):
     """Give a function that makes an exchange under a policy and a cookie policy."""
 
     def exchange(cookie=None, **policy):
-        operations = Operations(line, keyring=Keyring.parse(key), clock=clock, policy=SessionPolicy(**policy))
+        operations = Operations(wire, keyring=Keyring.parse(key), clock=clock, policy=SessionPolicy(**policy))
         return Exchange(operations, cookie or CookiePolicy())
 
     return exchange
@@ -332,41 +310,41 @@ def test_cookie_of_the_other_name_is_not_read(make, stored):
 
 
 @pytest.mark.requirement("R45")
-def test_outage_while_loading(exchange, stored, line):
+def test_outage_while_loading(exchange, stored, wire):
     """A store that cannot be reached is an error, never an empty session; afterwards the session is there."""
-    line.is_cut = True
+    wire.is_cut = True
     visit = begin(exchange, stored.identifier)
 
     with pytest.raises(StoreUnavailable):
         run(exchange.load(visit))
     assert run(exchange.finish(visit)).set_cookie is None
 
-    line.is_cut = False
+    wire.is_cut = False
     assert dict(run(exchange.load(begin(exchange, stored.identifier)))) == {"a": 1}
 
 
 @pytest.mark.requirement("R45")
 @pytest.mark.parametrize("how", ["write", "end", "new"])
-def test_outage_while_saving(exchange, stored, line, how):
+def test_outage_while_saving(exchange, stored, wire, how):
     """A save that the store did not confirm is an error: the response must not say that it was done."""
     visit = begin(exchange, None if how == "new" else stored.identifier)
     session = run(exchange.load(visit))
     session["b"] = 2
     if how == "end":
         session.revoke()
-    line.is_cut = True
+    wire.is_cut = True
 
     with pytest.raises(StoreUnavailable):
         run(exchange.finish(visit))
 
 
 @pytest.mark.requirement("R45")
-def test_outage_while_touching(exchange, stored, line, clock, caplog):
+def test_outage_while_touching(exchange, stored, wire, clock, caplog):
     """A response whose session was only read is good even if the idle deadline could not be extended."""
     clock.advance(timedelta(minutes=10))
     visit = begin(exchange, stored.identifier)
     assert run(exchange.load(visit))["a"] == 1
-    line.is_cut = True
+    wire.is_cut = True
 
     outcome = run(exchange.finish(visit))
 
@@ -506,13 +484,13 @@ def test_late_sign_out_ends_the_session(make, server):
     assert server.left() == []
 
 
-def test_late_outage_is_logged(exchange, stored, line, caplog):
+def test_late_outage_is_logged(exchange, stored, wire, caplog):
     """A late save that fails is logged: there is nobody left to tell."""
     visit = begin(exchange, stored.identifier)
     session = run(exchange.load(visit))
     run(exchange.finish(visit))
     session["late"] = 1
-    line.is_cut = True
+    wire.is_cut = True
 
     run(exchange.finish_late(visit))
 

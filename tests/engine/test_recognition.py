@@ -5,41 +5,18 @@ import pytest
 from coatcheck import ClientPolicy, CookiePolicy, Keyring, OnChange, SessionPolicy, StoreUnavailable
 from coatcheck.engine.exchange import Exchange
 from coatcheck.engine.operations import Operations
-from coatcheck.runtime.address import Address
-from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.sync import run
 
 HOME, AWAY = ("Firefox/140.0", "192.0.2.7"), ("curl/8.1", "198.51.100.9")
 
 
-class Line(BlockingTransport):
-    """A transport that can be cut after some calls."""
-
-    calls_left = 1_000
-
-    async def call(self, *commands):
-        """Carry *commands* out, unless the line is cut."""
-        self.calls_left -= 1
-        if self.calls_left < 0:
-            raise StoreUnavailable("the line is cut")
-        return await super().call(*commands)
-
-
 @pytest.fixture
-def line(server):
-    """Give the transport."""
-    line = Line(Address(server.url), {})
-    yield line
-    line.close()
-
-
-@pytest.fixture
-def make(line, key, clock):
+def make(wire, key, clock):
     """Give a function that makes an exchange under a reaction to another client."""
 
     def exchange(reaction):
         policy = SessionPolicy(client=ClientPolicy(user_agent=reaction, address=reaction))
-        return Exchange(Operations(line, keyring=Keyring.parse(key), clock=clock, policy=policy), CookiePolicy())
+        return Exchange(Operations(wire, keyring=Keyring.parse(key), clock=clock, policy=policy), CookiePolicy())
 
     return exchange
 
@@ -96,33 +73,33 @@ def test_end_in_a_response_to_anybody(make):
 
 
 @pytest.mark.parametrize("reaction", [OnChange.STEP_UP, OnChange.END])
-def test_outage_stops_the_request(make, line, reaction):
+def test_outage_stops_the_request(make, wire, reaction):
     """Where a step-up or an end cannot be written the request is refused with 503, and the next one tries again."""
     exchange = make(reaction)
     known, _ = request(exchange, None, HOME, a=1)
     visit = begin(exchange, known.identifier, AWAY)
-    line.calls_left = 1  # the load
+    wire.calls_left = 1  # the load
 
     with pytest.raises(StoreUnavailable) as error:
         run(exchange.load(visit))
 
     assert visit.session is None
     assert exchange.failure(error.value).status == 503
-    line.calls_left = 1_000
+    wire.calls_left = None
     assert run(exchange.load(begin(exchange, known.identifier, AWAY))).is_new == (reaction is OnChange.END)
 
 
-def test_outage_of_what_is_observed(make, line, caplog):
+def test_outage_of_what_is_observed(make, wire, caplog):
     """Where an observation cannot be written the request goes on, and the next one is the one that is told."""
     exchange = make(OnChange.OBSERVE)
     known, _ = request(exchange, None, HOME, a=1)
     visit = begin(exchange, known.identifier, AWAY)
-    line.calls_left = 1
+    wire.calls_left = 1
 
     assert dict(run(exchange.load(visit))) == {"a": 1}
 
-    assert "session_client_not_noted: the line is cut" in caplog.messages
-    line.calls_left = 1_000
+    assert "session_client_not_noted: redis://h cannot be reached: the wire is cut" in caplog.messages
+    wire.calls_left = None
     request(exchange, known.identifier, AWAY)
     assert [event.type.value for event in run(exchange.sessions.read_events("test", "one"))] == [
         "created",
