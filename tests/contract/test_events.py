@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from coatcheck import AtLimit, EventType, SessionLimitReached, SessionPolicy
+from tests.contract.chaos import signed_in
 
 NOW, MINUTE = timedelta(0), timedelta(minutes=1)
 
@@ -17,13 +18,6 @@ def told(sessions, group="test"):
         sessions.acknowledge_events(group, batch)
         events += batch
     return [(event.type.value, event.handle and str(event.handle), event.why) for event in events]
-
-
-def signed_in(sessions, subject="ada"):
-    """Sign *subject* in on a session of its own."""
-    session = sessions.new()
-    sessions.bind(session, subject)
-    return session
 
 
 @pytest.mark.requirement("R60")

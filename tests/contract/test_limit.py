@@ -6,17 +6,7 @@ import pytest
 
 import coatcheck
 from coatcheck import AtLimit, ConfigurationError, SessionLimitReached, SessionPolicy
-
-MINUTE = timedelta(minutes=1)
-
-
-def signed_in(sessions, subject="ada", **timeouts):
-    """Sign *subject* in on a session of its own."""
-    session = sessions.new()
-    if timeouts:
-        session.set_timeouts(**timeouts)
-    sessions.bind(session, subject)
-    return session
+from tests.contract.chaos import MINUTE, signed_in
 
 
 def live(sessions, *candidates):
