@@ -25,9 +25,11 @@ def logout(sid=None, subject=None, at=NOW):
     return IssuerSession(ISSUER, subject, sid, at)
 
 
-def signed_in(sessions, link=None, subject="ada"):
-    """Sign *subject* in, by *link*."""
+def signed_in(sessions, link=None, subject="ada", lasting=None):
+    """Sign *subject* in, by *link*. lasting: the timeouts of this session."""
     session = sessions.create({"a": 1})
+    if lasting is not None:
+        session.set_timeouts(idle=lasting, absolute=lasting)
     session.issuer_session = link or issued()
     sessions.bind(session, subject)
     return session
@@ -328,10 +330,7 @@ def test_longer_timeouts(sessions, clock):
 
 def test_remembered_from_the_sign_in(sessions, clock):
     """So does one that gets its own timeouts with the sign-in."""
-    session = sessions.new()
-    session.set_timeouts(idle=timedelta(days=30), absolute=timedelta(days=30))
-    session.issuer_session = issued()
-    sessions.bind(session, "ada")
+    signed_in(sessions, lasting=timedelta(days=30))
     clock.advance(timedelta(days=29))
 
     assert sessions.revoke_issued(logout("s-1")) == 1
@@ -339,10 +338,7 @@ def test_remembered_from_the_sign_in(sessions, clock):
 
 def test_every_key_has_a_ttl(sessions, server, clock):
     """No index is without a TTL, and when the sessions have ended none is left; a short one shortens no other's."""
-    long = sessions.new()
-    long.set_timeouts(idle=timedelta(days=2), absolute=timedelta(days=2))
-    long.issuer_session = issued()
-    sessions.bind(long, "ada")
+    signed_in(sessions, lasting=timedelta(days=2))
     signed_in(sessions)
     sessions.revoke_issued(logout("s-9", "ada@idp"))
     assert server.keys_without_ttl() == []
@@ -360,10 +356,7 @@ def test_every_key_has_a_ttl(sessions, server, clock):
 
 def test_what_is_over_is_dropped(sessions, server, clock):
     """Links whose session is over, and marks, go with the next sign-in or logout of the same index."""
-    long = sessions.new()
-    long.set_timeouts(idle=timedelta(days=2), absolute=timedelta(days=2))
-    long.issuer_session = issued()
-    sessions.bind(long, "ada")
+    long = signed_in(sessions, lasting=timedelta(days=2))
     signed_in(sessions)
     sessions.revoke_issued(logout("s-2", "ada@idp"))
     clock.advance(timedelta(hours=13))

@@ -10,6 +10,19 @@ from coatcheck.runtime.sync import run
 from tests.fix_line import ENDS, KEEPS_THE_OLD, OPERATIONS, SAVES, anonymous, interrupted, signed_in
 
 
+def send_twice_with_another_write_between(line, sound, session, counted=0):
+    """From now on let commands be sent twice; between the first and its repetition another process writes."""
+
+    def write_something_else():
+        line.between = None
+        theirs = run(sound.find(session.handle))
+        theirs["c"] = 3
+        theirs.increment("n", counted)
+        run(sound.save(theirs))
+
+    line.sends_twice, line.between = True, write_something_else
+
+
 @pytest.mark.requirement("R43")
 @pytest.mark.parametrize("name", [*sorted(KEEPS_THE_OLD), *sorted(ENDS)])
 def test_operation_again_after_a_lost_reply(name, brittle, line, sound):
@@ -111,15 +124,8 @@ def test_another_write_between_a_lost_reply_and_the_retry(name, brittle, line, s
     """A write of another process in between does not make a write count twice, nor lose a rotation's secret."""
     session = signed_in(brittle)
     old = session.identifier
+    send_twice_with_another_write_between(line, sound, session, counted=100)
 
-    def write_something_else():
-        line.between = None
-        theirs = run(sound.find(session.handle))
-        theirs["c"] = 3
-        theirs.increment("n", 100)
-        run(sound.save(theirs))
-
-    line.sends_twice, line.between = True, write_something_else
     run(OPERATIONS[name][1](brittle, session))
     line.sends_twice = False
 
@@ -135,15 +141,9 @@ def test_another_write_between_a_lost_reply_and_the_retry(name, brittle, line, s
 def test_rotation_with_a_change_whose_reply_was_lost(brittle, line, sound, clock):
     """A rotation that also writes, sent twice with another write between, leaves its owner a secret that works."""
     session = signed_in(brittle)
-
-    def write_something_else():
-        line.between = None
-        theirs = run(sound.find(session.handle))
-        theirs["c"] = 3
-        run(sound.save(theirs))
-
     session["b"] = 2
-    line.sends_twice, line.between = True, write_something_else
+    send_twice_with_another_write_between(line, sound, session)
+
     run(brittle.rotate(session))
     line.sends_twice = False
     clock.advance(timedelta(minutes=1))
@@ -168,16 +168,10 @@ def test_rotation_again_after_a_lost_reply(change, brittle, line, sound, clock):
 def test_strict_save_does_not_conflict_with_itself(brittle, line, sound):
     """A strict save that was sent twice, with another write between, does not take its own change for another's."""
     session = anonymous(brittle)
-
-    def write_something_else():
-        line.between = None
-        theirs = run(sound.load(session.identifier))
-        theirs["c"] = 3
-        run(sound.save(theirs))
-
     session.strict = True
     session["b"] = 2
-    line.sends_twice, line.between = True, write_something_else
+    send_twice_with_another_write_between(line, sound, session)
+
     run(brittle.save(session))
 
     assert dict(run(sound.load(session.identifier))) == {"a": 1, "n": 10, "b": 2, "c": 3}
