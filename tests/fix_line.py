@@ -141,22 +141,32 @@ every_operation = pytest.mark.parametrize("name", OPERATIONS)
 moments = pytest.mark.parametrize("after_sending", [False, True], ids=["before sending", "after sending"])
 
 
+def interruptions(line, after_sending, prepare, operate):
+    """Interrupt *operate* at each of its calls in turn; give, for each, what *prepare* had made for it."""
+    for call in range(1, 20):
+        prepared = prepare()
+        line.breaks_at, line.after_sending = call, after_sending
+        try:
+            run(operate(prepared))
+        except StoreUnavailable:
+            line.breaks_at = 0
+            yield prepared
+        else:
+            assert call > 1
+            line.breaks_at = 0
+            return
+    raise AssertionError("the operation does not come to an end")
+
+
 def interrupted(name, brittle, line, sound, after_sending):
     """Interrupt the operation at each of its calls in turn; give, for each, the old identifier and the session."""
     make, operate = OPERATIONS[name]
-    for call in range(1, 20):
+
+    def prepare():
         run(sound.revoke_all("ada"))
         run(sound.revoke_all("bob"))
         brittle._endings._open.clear()  # what the last turn could not end is not this one's
         session = make(brittle)
-        old = session.identifier
-        line.breaks_at, line.after_sending = call, after_sending
-        try:
-            run(operate(brittle, session))
-        except StoreUnavailable:
-            line.breaks_at = 0
-            yield old, session
-        else:
-            assert call > 1
-            return
-    raise AssertionError("the operation does not come to an end")
+        return session.identifier, session
+
+    return interruptions(line, after_sending, prepare, lambda prepared: operate(brittle, prepared[1]))

@@ -6,9 +6,8 @@ import pytest
 
 from coatcheck import IssuerSession, Keyring, SessionPolicy, SessionRevoked, StoreUnavailable
 from coatcheck.engine.operations import Operations
-from coatcheck.runtime.address import Address
-from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.sync import run
+from tests.fix_line import Brittle, interruptions, moments
 
 ISSUER = "https://id.example.org"
 ISSUED = IssuerSession(ISSUER, "ada@idp", "s-1", 1_767_225_600)
@@ -28,30 +27,16 @@ class Turn:
         yield
 
 
-class Stepwise:
-    """A transport that waits for its turn before each call, while the test plays; and that may break."""
+class Stepwise(Brittle):
+    """A line that also waits for its turn before each call, while the test plays."""
 
-    def __init__(self, url):
-        self._sound = BlockingTransport(Address(url), {})
-        self.plays = False
-        self.breaks_at = 0
-        self.after_sending = False
+    plays = False
 
     async def call(self, *commands):
         """Carry *commands* out."""
         if self.plays:
             await Turn()
-        self.breaks_at -= 1
-        if self.breaks_at == 0 and not self.after_sending:
-            raise StoreUnavailable("the line broke")
-        replies = await self._sound.call(*commands)
-        if self.breaks_at == 0:
-            raise StoreUnavailable("the reply was lost")
-        return replies
-
-    def close(self):
-        """Close the connections."""
-        self._sound.close()
+        return await super().call(*commands)
 
 
 @pytest.fixture
@@ -129,50 +114,40 @@ def test_every_order(operations, line, server, kind, logout):
     assert 0 < refused < len(orders())
 
 
-@pytest.mark.parametrize("after_sending", [False, True], ids=["before sending", "after sending"])
+@moments
 def test_sign_in_interrupted(operations, line, server, after_sending):
     """Wherever a sign-in is interrupted, no signed-in session that a logout misses has an owner."""
-    for call in range(1, 20):
+
+    def prepare():
         server.client.flushdb()
-        session = begun(operations, "anonymous")
-        line.breaks_at, line.after_sending = call, after_sending
-        try:
-            run(operations.bind(session, "ada"))
-        except StoreUnavailable:
-            line.breaks_at = 0
-        over = line.breaks_at > 0
-        line.breaks_at = 0
+        return begun(operations, "anonymous")
+
+    turns = 0
+    for session in interruptions(line, after_sending, prepare, lambda session: operations.bind(session, "ada")):
         assert server.keys_without_ttl() == []
         run(operations.revoke_issued(LOGOUTS["both"]))
         found = run(operations.load(session.identifier))
         assert found is None or found.subject is None
         assert run(operations.list_for("ada")) == []
-        if over:
-            assert call > 3
-            return
-    raise AssertionError("the sign-in does not come to an end")
+        turns += 1
+    assert turns >= 3
 
 
-@pytest.mark.parametrize("after_sending", [False, True], ids=["before sending", "after sending"])
+@moments
 def test_logout_interrupted(operations, line, server, after_sending):
     """Wherever a logout is interrupted, it can be carried out again, and then all is ended."""
-    for call in range(1, 20):
+
+    def prepare():
         server.client.flushdb()
-        sessions = [begun(operations, "again") for _ in range(2)]
-        line.breaks_at, line.after_sending = call, after_sending
-        try:
-            run(operations.revoke_issued(LOGOUTS["both"]))
-        except StoreUnavailable:
-            line.breaks_at = 0
-        over = line.breaks_at > 0
-        line.breaks_at = 0
+        return [begun(operations, "again") for _ in range(2)]
+
+    turns = 0
+    for sessions in interruptions(line, after_sending, prepare, lambda _: operations.revoke_issued(LOGOUTS["both"])):
         assert server.keys_without_ttl() == []
         run(operations.revoke_issued(LOGOUTS["both"]))
         assert [run(operations.load(session.identifier)) for session in sessions] == [None, None]
-        if over:
-            assert call > 3
-            return
-    raise AssertionError("the logout does not come to an end")
+        turns += 1
+    assert turns >= 3
 
 
 def test_refused_sign_in_can_be_tried_again(operations, line):
