@@ -3,15 +3,13 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from coatcheck.runtime.embedded import Embedded
-
-PATIENCE_SECONDS = 20
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 
 class Processes:
@@ -30,16 +28,9 @@ class Processes:
         """Give the pid of the server, or None."""
         return self._find(folder, is_server=True)
 
-    def waits(self, condition):
-        """Wait until *condition()* holds; fail after PATIENCE_SECONDS."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, "it did not happen in time"
-            time.sleep(0.01)
-
     def become_none(self, folder):
         """Wait until neither guard nor server is in *folder*."""
-        self.waits(lambda: not self.pids(folder))
+        wait_until(lambda: not self.pids(folder), "neither guard nor server is left")
 
     def _find(self, folder, *, is_server):
         for pid in self.pids(folder):

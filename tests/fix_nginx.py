@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.frameworks.fix_apps import wait_until
+from tests.waiting import wait_until
 
 _CONFIGURATION = """
 daemon off;
@@ -51,7 +51,7 @@ def nginx(folder: Path, *, location: str, http: str = "") -> Iterator[str]:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     try:
-        wait_until(answers, "nginx does not answer")
+        wait_until(answers, "nginx answers")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()

@@ -1,23 +1,13 @@
 """Local topologies for tests, and a look at what they may have left behind."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from coatcheck.runtime.local.settings import TopologySettings
 from coatcheck.runtime.local.topology import LocalTopology
-
-
-def wait_until(condition: Callable[[], Any], what: str, limit: float = 15) -> None:
-    """Wait until *condition* holds; fail after *limit* seconds."""
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, f"not in {limit} s: {what}"
-        time.sleep(0.02)
 
 
 def pids_in(folder: Path) -> list[int]:

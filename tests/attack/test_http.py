@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from coatcheck.model.ticket import Handle, Ticket
-from tests.frameworks.visits import at_once, sent, stranger, wait_for
+from tests.frameworks.visits import at_once, sent, stranger
+from tests.waiting import wait_until
 
 ROUNDS = 200
 ROUNDS_AT_ONCE = 6  # below the threads of one worker, all of which may have to wait for a logout
@@ -85,7 +86,7 @@ def test_slow_request_against_logout(app, server, tmp_path):
         slow = app.browser(cookies[number])
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(slow.post, "/slow-set", name="a", value="1", gate=gate)
-            wait_for(gate / "started")
+            wait_until((gate / "started").exists, "the request has begun")
             app.browser(cookies[number]).post("/logout")
             (gate / "go").touch()
             return answer.result()
@@ -106,7 +107,7 @@ def test_slow_request_against_revocation(app, server, tmp_path, end):
     browser = app.signed_in()
     with ThreadPoolExecutor(1) as pool, app.sessions() as elsewhere:
         answer = pool.submit(browser.post, "/slow-set", name="a", value="1", gate=tmp_path)
-        wait_for(tmp_path / "started")
+        wait_until((tmp_path / "started").exists, "the request has begun")
         elsewhere.revoke_all("ada") if end == "revoke_all" else elsewhere.revoke_everyone()
         (tmp_path / "go").touch()
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from coatcheck.cli import main
-from tests.fix_topology import is_gone, wait_until
+from tests.fix_topology import is_gone
+from tests.waiting import wait_until
 
 # As a terminal starts it: under nohup, or in the background of a script, the tests themselves may ignore Ctrl-C, and
 # whom they start would inherit that.

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from tests.frameworks.fix_apps import wait_until
+from tests.waiting import wait_until
 
 _SHORTEST = 8  # bytes: a shorter one may be found by chance
 _ENOUGH = 12
@@ -95,7 +95,7 @@ def _watched(client) -> Iterator[Callable[[], dict[str, bytes]]]:
     former = {name: client.config_get(name)[name] for name in _SETTINGS}
     for name, value in _SETTINGS.items():
         client.config_set(name, value)
-    wait_until(lambda: _is_persistent(client.info("persistence")), "the server does not begin its AOF")
+    wait_until(lambda: _is_persistent(client.info("persistence")), "the server has begun its AOF")
     client.slowlog_reset()
     client.execute_command("ACL LOG", "RESET")
     with client.monitor() as monitor:

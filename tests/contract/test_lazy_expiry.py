@@ -9,7 +9,7 @@ import redis
 
 import coatcheck
 from coatcheck.runtime._embedded_host import find_server
-from tests.frameworks.fix_apps import wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def lazy(tmp_path: Path) -> Iterator[redis.Redis]:
     command = [find_server(), "--port", "0", "--unixsocket", path, "--save", "", "--enable-debug-command", "yes"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
-    wait_until((tmp_path / "socket").exists, "the server does not start")
+    wait_until((tmp_path / "socket").exists, "the server starts")
     with redis.Redis(unix_socket_path=path) as client:
         client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
         yield client
@@ -38,7 +38,7 @@ def test_a_deadline_counts_while_the_key_is_still_there(lazy: redis.Redis, key: 
         seconds, microseconds = lazy.time()
         deadline = seconds * 1_000_000 + microseconds + 2_000
         lazy.pexpire(record, 1)
-        wait_until(lambda: lazy.time() > divmod(deadline, 1_000_000), "the server's time stands still")
+        wait_until(lambda: lazy.time() > divmod(deadline, 1_000_000), "its time has passed on the server")
         assert lazy.dbsize() == size  # the key is past its deadline and has not been removed
 
         listed, loaded = sessions.list_for("ada"), sessions.load(session.identifier)

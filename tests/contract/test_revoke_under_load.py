@@ -12,7 +12,7 @@ from time import monotonic_ns
 
 import pytest
 
-from tests.frameworks.fix_apps import wait_until
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 REQUESTS = 10_000
@@ -61,7 +61,7 @@ class Load:
 
     def reach(self, count):
         """Wait until *count* requests have been served."""
-        wait_until(lambda: len(self.requests) >= count, "the workers are stuck")
+        wait_until(lambda: len(self.requests) >= count, "the workers get on")
 
     def end(self):
         """Wait for the end of all."""

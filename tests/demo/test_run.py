@@ -5,10 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,14 +45,6 @@ def descendants(pid):
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
     return found - {pid}
-
-
-def wait_for_end(pids, limit=15.0):
-    """Wait until none of *pids* is alive."""
-    deadline = time.monotonic() + limit
-    while alive := {pid for pid in pids if is_alive(pid)}:
-        assert time.monotonic() < deadline, f"still alive: {alive}"
-        time.sleep(0.05)
 
 
 def is_alive(pid):
@@ -90,7 +83,7 @@ def test_killed(demo):
     os.kill(demo.pid, signal.SIGKILL)
 
     assert started
-    wait_for_end(started)
+    wait_until(lambda: not any(map(is_alive, started)), "every process has ended")
 
 
 def test_port_taken(tmp_path):

@@ -8,9 +8,9 @@ from faults.cells import CELLS
 from faults.checker import LOSSES, Flaw
 from faults.ledger import Kind, Outcome
 from faults.stage import DEADLINE, NO_LEVEL, Level, Skipped, Stage, losses, violations
+from tests.waiting import SLACK
 
 RUNS = 3
-SLACK = 0.25  # for a machine that does other things too
 OVER = 1.0
 """Seconds that an application may be back later than its servers."""
 

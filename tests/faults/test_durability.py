@@ -20,7 +20,7 @@ from coatcheck.engine.scripts import MARK, REVOKE, REVOKE_ALL
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.runtime.sync import run
 from tests.fix_servers import _in_wheel
-from tests.fix_topology import wait_until
+from tests.waiting import wait_until
 
 
 def everywhere(level, **options):

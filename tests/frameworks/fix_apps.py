@@ -10,8 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +22,9 @@ import coatcheck
 from coatcheck.runtime._embedded_host import find_server
 from tests.fix_store import Server
 from tests.frameworks.served import HEADER
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 WORKERS = 2
-PATIENCE_SECONDS = 30.0
 
 _APPS = Path(__file__).parent / "apps"
 _ROOT = Path(__file__).parents[2]
@@ -165,11 +164,13 @@ class App:
     def workers(self, cookie: str = "") -> list[Browser]:
         """Open one browser to each worker process, all with the same *cookie*."""
         found: dict[str, Browser] = {}
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while len(found) < WORKERS:
-            assert time.monotonic() < deadline, f"only {len(found)} worker of {self.framework.name} answers"
+
+        def all_answer() -> bool:
             browser = self.browser()
             found.setdefault(browser.get("/untouched").headers[HEADER], browser)
+            return len(found) == WORKERS
+
+        wait_until(all_answer, f"{WORKERS} workers of {self.framework.name} answer")
         for browser in found.values():
             browser.cookie = cookie
         return list(found.values())
@@ -201,7 +202,7 @@ class Frail:
         command = [find_server(), "--port", "0", "--unixsocket", "socket", "--appendonly", "yes", "--save", ""]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log)
-        wait_until(self._answers, "the store does not answer")
+        wait_until(self._answers, "the store answers")
 
     def kill(self) -> None:
         """End it as the kernel would."""
@@ -266,7 +267,7 @@ class Running:
             except httpx.TransportError:
                 return False
 
-        wait_until(answers, f"{framework.name} does not answer; {log}")
+        wait_until(answers, f"{framework.name} answers; {log}")
         return app
 
     def end(self) -> None:
@@ -277,14 +278,6 @@ class Running:
             _await_end(process)
             left_open = [line for line in log.read_text().splitlines() if _OPEN_CONNECTION.search(line)]
             assert not left_open, left_open
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for *condition*; fail after half a minute, saying *what* is wrong."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def _await_end(process: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ from aiohttp import WSMsgType, web
 
 from coatcheck import AsyncSessions, CookiePolicy, SessionPolicy, Sessions
 from coatcheck.aiohttp import guard, session_of, setup
-from tests.frameworks.fix_apps import wait_until
+from tests.waiting import a_wait_until, wait_until
 
 POLICY = SessionPolicy(subject_attribute="user_id")
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
@@ -19,10 +19,10 @@ KEY = "MDEyMzQ1Njc4OWFiY2RlZg=="
 
 def wait_until_backed_up(transports):
     """Wait until there is a transport whose handler, to send more, has to wait for the client."""
-    wait_until(lambda: transports, "nothing has begun")
+    wait_until(lambda: transports, "a transport has begun")
     (transport,) = transports
     _, most = transport.get_write_buffer_limits()
-    wait_until(lambda: transport.get_write_buffer_size() > most, "the client reads")
+    wait_until(lambda: transport.get_write_buffer_size() > most, "its buffer is full")
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_client_that_does_not_read(make_app, connect, elsewhere, session, monkey
 
     elsewhere.revoke(session.handle)
 
-    wait_until(lambda: len(told) == 2, "it was not told")
+    wait_until(lambda: len(told) == 2, "it is told")
     assert told[0] in {WSMsgType.CLOSING, WSMsgType.CLOSED}
     assert issubclass(told[1], ConnectionResetError)
 
@@ -199,8 +199,7 @@ def test_end_before_the_beginning(make_app, connect, elsewhere, session):
 
     async def be_slow(request, response):
         await asyncio.to_thread(elsewhere.revoke, session.handle)
-        while request.transport is not None:  # noqa: ASYNC110  there is nothing to wait for
-            await asyncio.sleep(0.001)
+        await a_wait_until(lambda: request.transport is None, "the connection is closed")
 
     app = make_app(talk)
     app.on_response_prepare.append(be_slow)
@@ -229,4 +228,4 @@ def test_handler_that_asks_too_late(make_app, serve_aiohttp, server, session):
     client.get("/", headers={"Cookie": f"session={session.identifier}"})
     client.get("/", headers={"Cookie": f"session={session.identifier}"})
 
-    wait_until(lambda: server.client.client_list(_type="pubsub") == [], "somebody listens")
+    wait_until(lambda: server.client.client_list(_type="pubsub") == [], "nobody listens")

@@ -1,7 +1,6 @@
 """The Litestar adapter: what it promises beyond the scenarios that all frameworks share."""
 
 import socket
-import time
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any
@@ -25,6 +24,7 @@ import coatcheck
 from coatcheck import AsyncSessions, AtLimit, ConfigurationError, CookiePolicy, Session, SessionPolicy, StoreError
 from coatcheck.litestar import SessionConfig, session_of
 from coatcheck.model.ticket import Handle, Ticket
+from tests.waiting import wait_until
 
 POLICY = SessionPolicy(subject_attribute="user_id")
 PLAIN = CookiePolicy(secure=False)
@@ -85,9 +85,8 @@ def serve():
         running.append(uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="websockets-sansio")))
         thread = Thread(target=running[-1].run, kwargs={"sockets": [listening]})
         thread.start()
-        while not running[-1].started:
-            assert thread.is_alive()
-            time.sleep(0.005)
+        wait_until(lambda: running[-1].started or not thread.is_alive(), "the server has started")
+        assert running[-1].started
         client = httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", trust_env=False)
         running[-1] = running[-1], thread, listening, client
         return client

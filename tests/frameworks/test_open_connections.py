@@ -13,7 +13,8 @@ import websockets.sync.client
 
 from coatcheck import Sessions
 from tests.frameworks.apps.common import OPEN
-from tests.frameworks.fix_apps import FRAMEWORKS, Framework, wait_until
+from tests.frameworks.fix_apps import FRAMEWORKS, Framework
+from tests.waiting import wait_until
 
 SECOND = 1.0
 APPS = {
@@ -50,7 +51,7 @@ class Opened:
 
     def seconds_until_closed(self, since):
         """Wait until it is closed; say how long after *since* that was."""
-        wait_until(lambda: self.closed_at is not None, "it stays open")
+        wait_until(lambda: self.closed_at is not None, "it is closed")
         return self.closed_at - since
 
     def join(self):
@@ -70,7 +71,7 @@ def site(kind, running, server, shared_key):
     app = running.app(APPS[kind], server, shared_key)
     yield app
     app.close_browsers()
-    wait_until(lambda: not server.client.client_list(_type="pubsub"), "somebody still listens")
+    wait_until(lambda: not server.client.client_list(_type="pubsub"), "nobody listens any more")
 
 
 @pytest.fixture
@@ -177,7 +178,7 @@ def test_code(site, kind, elsewhere, open_socket):
 
     assert opened.code == 4401
     told = "CLOSING" if kind == "aiohttp" else 4401
-    wait_until(lambda: any(told in worker.get("/seen").json() for worker in site.workers()), "it was not told")
+    wait_until(lambda: any(told in worker.get("/seen").json() for worker in site.workers()), "it is told")
 
 
 def test_stream_ends(site, elsewhere, open_stream):
@@ -189,7 +190,7 @@ def test_stream_ends(site, elsewhere, open_stream):
     opened.seconds_until_closed(0)
 
     assert opened.code is None
-    wait_until(lambda: any("stream ended" in worker.get("/seen").json() for worker in site.workers()), "it goes on")
+    wait_until(lambda: any("stream ended" in worker.get("/seen").json() for worker in site.workers()), "it ends")
 
 
 @pytest.mark.requirement("R19")
@@ -273,7 +274,7 @@ def test_connection_killed(site, server, elsewhere, open_one):
     browser = sign_in(site)
     opened = open_one(browser)
     handle = handle_of(elsewhere, browser)
-    wait_until(lambda: listening(server) == 1, "nobody listens")
+    wait_until(lambda: listening(server) == 1, "one listens")
 
     since = time.monotonic()
     server.client.client_kill_filter(_type="pubsub")
@@ -368,10 +369,10 @@ def test_nothing_open(site, server, elsewhere, open_socket):
     assert listening(server) == 0
 
     opened = [open_socket(sign_in(site, f"user {number}")) for number in range(12)]
-    wait_until(lambda: 1 <= listening(server) <= 2, "nobody listens, or too many")
+    wait_until(lambda: 1 <= listening(server) <= 2, "one or two listen")
     elsewhere.revoke_everyone()
     for one in opened:
         one.seconds_until_closed(0)
 
-    wait_until(lambda: listening(server) == 0, "somebody still listens")
+    wait_until(lambda: listening(server) == 0, "nobody listens any more")
     assert anonymous.is_open

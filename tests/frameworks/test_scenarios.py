@@ -12,7 +12,8 @@ import pytest
 
 from tests.frameworks.apps.common import METHODS, TYPES, shown
 from tests.frameworks.fix_apps import FRAMEWORKS
-from tests.frameworks.visits import at_once, sent, wait_for
+from tests.frameworks.visits import at_once, sent
+from tests.waiting import wait_until
 
 CROWD = 64
 
@@ -97,7 +98,7 @@ def test_strict(app, tmp_path):
     browser.post("/set", name="a", value="1")
     with ThreadPoolExecutor(1) as pool:
         strict = pool.submit(browser.post, "/strict", name="a", value="mine", gate=tmp_path)
-        wait_for(tmp_path / "started")
+        wait_until((tmp_path / "started").exists, "the request has begun")
 
         browser.post("/set", name="a", value="theirs")
         (tmp_path / "go").touch()

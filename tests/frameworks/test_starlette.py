@@ -20,7 +20,8 @@ from coatcheck import AsyncSessions, CookiePolicy, Handle, SessionPolicy, StoreE
 from coatcheck.fastapi import CurrentSession
 from coatcheck.model.ticket import Ticket
 from coatcheck.starlette import SessionMiddleware, session_of
-from tests.frameworks.fix_apps import FRAMEWORKS, wait_until
+from tests.frameworks.fix_apps import FRAMEWORKS
+from tests.waiting import wait_until
 
 POLICY = SessionPolicy(subject_attribute="user_id")
 PLAIN = CookiePolicy(secure=False)
@@ -449,5 +450,5 @@ def test_socket_of_server(running, server, shared_key, name):
         socket.send("hello")
         list(socket)
 
-    wait_until(lambda: browser.attributes == {"a": "1", "said": "hello"}, "the save, which follows the closing,")
+    wait_until(lambda: browser.attributes == {"a": "1", "said": "hello"}, "what follows the closing is saved")
     app.close_browsers()

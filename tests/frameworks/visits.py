@@ -1,6 +1,5 @@
 """Visits to the test apps: many at once, up to a point, and what they have sent to the store."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 from coatcheck.model.ticket import Handle, Ticket
@@ -12,14 +11,6 @@ def at_once(function, items, *, threads=CROWD):
     """Call *function* with each of *items*, many at the same time; give the results."""
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))
-
-
-def wait_for(path):
-    """Wait until there is a file at *path*."""
-    deadline = time.monotonic() + 10
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} does not appear"
-        time.sleep(0.001)
 
 
 def sent(commands):

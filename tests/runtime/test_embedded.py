@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from coatcheck.runtime.embedded import Embedded
+from tests.waiting import wait_until
 
 pytest_plugins = ["tests.fix_embedded"]
 
@@ -151,10 +152,10 @@ def test_killed_server(folder, start_user, processes, redis):
 def test_killed_server_returns(folder, start_user, processes, redis):
     """A server that was up for a while and is killed comes back though nobody asks."""
     user = start_user(folder)
-    processes.waits(lambda: redis.info()["uptime_in_seconds"] >= 2)
+    wait_until(lambda: redis.info()["uptime_in_seconds"] >= 2, "it has been up for a while")
     os.kill(user.server, signal.SIGKILL)
 
-    processes.waits(lambda: processes.server(folder) not in {None, user.server})
+    wait_until(lambda: processes.server(folder) not in {None, user.server}, "another server runs")
 
 
 def test_killed_guard(folder, start_user, processes):
@@ -175,7 +176,7 @@ def test_killed_guard_nobody_joins(folder, start_user, processes):
     """When the guard is killed and nobody joins, the last to leave still sees the server stopped."""
     user = start_user(folder)
     os.kill(processes.guard(folder), signal.SIGKILL)
-    processes.waits(lambda: processes.guard(folder) is None)
+    wait_until(lambda: processes.guard(folder) is None, "the guard has ended")
 
     user.end()
 
@@ -199,7 +200,7 @@ def test_everything_killed(folder, start_user, processes, redis):
     redis.set("coat", "red")
     for pid in (*processes.pids(folder), user.pid):
         os.kill(pid, signal.SIGKILL)
-    processes.waits(lambda: not processes.pids(folder))
+    processes.become_none(folder)
     assert (folder / "socket").is_socket()
 
     start_user(folder)
@@ -275,7 +276,7 @@ def test_folder_removed_and_made_again(folder, start_user, processes):
     shutil.rmtree(folder)
     server = user.say("revive")["server"]
 
-    processes.waits(lambda: len(processes.pids(folder)) == 2)
+    wait_until(lambda: len(processes.pids(folder)) == 2, "one guard and one server run")
     assert processes.server(folder) == server != user.server
 
 

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from coatcheck import AsyncSessions, EventType, Sessions
-from tests.frameworks.fix_apps import wait_until
+from tests.waiting import a_wait_until, wait_until
 
 
 @pytest.fixture
@@ -25,13 +25,6 @@ def blocking(server, key):
     """Give sessions that subscribe."""
     with Sessions(server.url, keys=key) as sessions:
         yield sessions
-
-
-async def until(condition):
-    """Wait for *condition*."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  another thread or process makes it true
-            await asyncio.sleep(0.005)
 
 
 def listeners(server):
@@ -52,7 +45,7 @@ def test_told_in_a_thread(blocking, elsewhere):
     elsewhere.bind(session, "ada")
     with blocking.listening():
         elsewhere.revoke(session, by="bob", why="lost phone")
-        wait_until(lambda: heard, "nothing was told")
+        wait_until(lambda: heard, "it is told")
 
     (event,) = heard
     (kept,) = [event for event in elsewhere.read_events("g", "c") if event.type is EventType.REVOKED]
@@ -72,7 +65,7 @@ def test_told_all_in_order(blocking, elsewhere):
         elsewhere.rotate(session)
         elsewhere.bind(session, "ada", assurance=2)
         elsewhere.revoke_everyone()
-        wait_until(lambda: heard.count(EventType.REVOKED) == 257, "not everything was told")
+        wait_until(lambda: heard.count(EventType.REVOKED) == 257, "everything is told")
 
     assert [kind.value for kind in heard[:5]] == ["created", "bound", "rotated", "revoked", "bound"]
 
@@ -85,7 +78,7 @@ def test_not_listening(blocking, elsewhere):
 
     with blocking.listening():
         session = elsewhere.create()
-        wait_until(lambda: heard, "nothing was told")
+        wait_until(lambda: heard, "it is told")
 
     assert [event.handle for event in heard] == [session.handle]
 
@@ -98,7 +91,7 @@ def test_other_prefix(blocking, server, key):
     with Sessions(server.url, keys=key, prefix="other:cc") as other, blocking.listening():
         other.create()
         session = blocking.create()
-        wait_until(lambda: heard, "nothing was told")
+        wait_until(lambda: heard, "it is told")
 
     assert [event.handle for event in heard] == [session.handle]
 
@@ -118,7 +111,7 @@ async def test_awaited(server, key, elsewhere):
         sessions.on(EventType.CREATED)(plain.append)
         async with sessions.listening():
             await asyncio.to_thread(lambda: (elsewhere.create(), elsewhere.create()))
-            await until(lambda: len(plain) == 2)
+            await a_wait_until(lambda: len(plain) == 2, "both are told")
 
     assert order == ["begin", "end"] * 2
 
@@ -130,15 +123,15 @@ async def test_listen_until_cancelled(server, key):
     async with AsyncSessions(server.url, keys=key) as sessions:
         sessions.on()(heard.append)
         task = asyncio.create_task(sessions.listen())
-        await until(lambda: listeners(server))
+        await a_wait_until(lambda: listeners(server), "it listens")
         await sessions.create()
-        await until(lambda: heard)
+        await a_wait_until(lambda: heard, "it is told")
 
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    await until(lambda: not listeners(server))
+    await a_wait_until(lambda: not listeners(server), "nobody listens any more")
 
 
 def test_listen_blocks(server, key, elsewhere):
@@ -151,7 +144,7 @@ sessions.listen()
 """
     process = subprocess.Popen([sys.executable, "-c", program, server.url, key], stdout=subprocess.PIPE, text=True)
     with process:
-        wait_until(lambda: listeners(server), "it does not listen")
+        wait_until(lambda: listeners(server), "it listens")
         elsewhere.create()
         told = process.stdout.readline()
         process.kill()
@@ -171,7 +164,7 @@ def test_failing_function(blocking, elsewhere, caplog):
     with blocking.listening(), caplog.at_level(logging.ERROR, "coatcheck"):
         elsewhere.create()
         elsewhere.create()
-        wait_until(lambda: len(heard) == 2, "the others were not told")
+        wait_until(lambda: len(heard) == 2, "the others are told")
 
     failed = [record for record in caplog.records if record.message == "session_subscriber_failed"]
     assert len(failed) == 2
@@ -187,10 +180,10 @@ def test_connection_killed(server, elsewhere, key, caplog, kind):
     def kill_and_create():
         (former,) = listeners(server)
         server.client.client_kill_filter(_id=former)
-        wait_until(lambda: listeners(server) not in ([], [former]), "it does not listen again")
-        wait_until(lambda: caplog.messages.count("session_listener_connected") == 2, "it does not say so")
+        wait_until(lambda: listeners(server) not in ([], [former]), "it listens again")
+        wait_until(lambda: caplog.messages.count("session_listener_connected") == 2, "it says so")
         elsewhere.create()
-        wait_until(lambda: heard, "nothing was told")
+        wait_until(lambda: heard, "it is told")
 
     async def listen():
         async with AsyncSessions(server.url, keys=key) as sessions:
@@ -216,11 +209,11 @@ def test_store_away(frail, key, caplog):
         sessions.on()(heard.append)
         with sessions.listening():
             frail.kill()
-            wait_until(lambda: "session_listener_lost" in caplog.messages, "it does not notice")
+            wait_until(lambda: "session_listener_lost" in caplog.messages, "it notices")
             frail.start()
-            wait_until(lambda: listeners(frail.server), "it does not listen again")
+            wait_until(lambda: listeners(frail.server), "it listens again")
             sessions.create()
-            wait_until(lambda: heard, "nothing was told")
+            wait_until(lambda: heard, "it is told")
 
     assert caplog.messages.count("session_listener_lost") == 1
 
@@ -236,10 +229,10 @@ def test_frozen_server(frail, key, caplog):
     with Sessions(frail.server.url, keys=key) as sessions, sessions.listening():
         frail._process.send_signal(signal.SIGSTOP)
         try:
-            wait_until(lambda: "session_listener_lost" in caplog.messages, "it does not notice")
+            wait_until(lambda: "session_listener_lost" in caplog.messages, "it notices")
         finally:
             frail._process.send_signal(signal.SIGCONT)
-        wait_until(lambda: listeners(frail.server), "it does not listen again")
+        wait_until(lambda: listeners(frail.server), "it listens again")
 
 
 def test_what_is_not_ours(blocking, server, elsewhere):
@@ -252,7 +245,7 @@ def test_what_is_not_ours(blocking, server, elsewhere):
             server.client.publish("cc:{06S}:e", text)
         server.client.publish("cc:{nowhere}:e", "revoked\n\n\n1\n\n")
         elsewhere.create()
-        wait_until(lambda: heard, "nothing was told")
+        wait_until(lambda: heard, "it is told")
 
         assert listeners(server) == [connection]
 

@@ -10,7 +10,7 @@ import pytest
 
 import coatcheck
 from tests.fix_certificate import write_certificate
-from tests.frameworks.fix_apps import wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def tls_port(tmp_path: Path) -> Iterator[int]:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    wait_until(answers, "Redis does not answer")
+    wait_until(answers, "Redis answers")
     yield port
     process.terminate()
     process.wait()

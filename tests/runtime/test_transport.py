@@ -24,6 +24,7 @@ from coatcheck.runtime.address import Address
 from coatcheck.runtime.asynchronous import AsyncTransport
 from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.sync import run
+from tests.waiting import wait_until
 
 REFUSED = "redis://127.0.0.1:1/0"
 
@@ -49,13 +50,7 @@ class Private:
             ],
             stdout=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with suppress(redis.ConnectionError), self.client() as client:
-                client.ping()
-                return
-            time.sleep(0.005)
-        raise AssertionError("the server does not start")
+        wait_until(self._answers, "the server starts")
 
     def kill(self):
         """Kill it, as kill -9 does."""
@@ -67,6 +62,11 @@ class Private:
     def client(self):
         """Give a client."""
         return redis.Redis(unix_socket_path=str(self.socket))
+
+    def _answers(self):
+        with suppress(redis.ConnectionError), self.client() as client:
+            return client.ping()
+        return False
 
     def do(self, *command):
         """Carry out a command."""
@@ -218,9 +218,7 @@ def test_disk_full(opened, private):
     private.do("CONFIG", "SET", "save", "3600 1000")
     shutil.rmtree(private.data)
     private.do("BGSAVE")
-    deadline = time.monotonic() + 10
-    while private.client().info("persistence")["rdb_last_bgsave_status"] == "ok" and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: private.do("INFO", "persistence")["rdb_last_bgsave_status"] != "ok", "a snapshot has failed")
 
     with pytest.raises(
         StoreUnavailable, match=r"because it cannot write to its disk: see its log and the space left \(.*snapshot"
@@ -386,20 +384,13 @@ def test_new_loop_for_every_call(server, key):
     gc.collect()  # a connection left open would warn, and a warning is an error here
 
     assert asyncio.run(sessions.load(session.identifier))["n"] == 20
-    assert _settles(lambda: len(server.client.client_list()), before)
+    wait_until(lambda: len(server.client.client_list()) == before, "no connection is left open")
 
 
 async def _count(sessions, identifier):
     mine = await sessions.load(identifier)
     mine.increment("n")
     await sessions.save(mine)
-
-
-def _settles(look, expected):
-    deadline = time.monotonic() + 5
-    while look() != expected and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return look() == expected
 
 
 @pytest.mark.requirement("R44")

@@ -1,14 +1,14 @@
-"""What the test apps have in common: policies, values to store, mapping methods to call, and the gate to wait at."""
+"""What the test apps have in common: policies, values to store, mapping methods, the gate to wait at, long answers."""
 
 import asyncio
 import os
-import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
 from coatcheck import ClientPolicy, CookiePolicy, OnChange, SessionPolicy, SourcePolicy
+from tests.waiting import a_wait_until, wait_until
 
 _limit = os.environ.get("COATCHECK_TEST_LIMIT")
 
@@ -67,15 +67,26 @@ def shown(types):
 def wait_at(gate):
     """Say that the request has got to the folder *gate*, and wait until it may go on."""
     (Path(gate) / "started").touch()
-    deadline = time.monotonic() + 10
-    while not (Path(gate) / "go").exists():
-        assert time.monotonic() < deadline, "nobody opened the gate"
-        time.sleep(0.002)
+    wait_until((Path(gate) / "go").exists, "somebody opens the gate")
 
 
 async def a_wait_at(gate):
     """Do as `wait_at`, letting other requests run."""
     (Path(gate) / "started").touch()
-    async with asyncio.timeout(10):
-        while not (Path(gate) / "go").exists():  # noqa: ASYNC110  another process opens the gate
-            await asyncio.sleep(0.002)
+    await a_wait_until((Path(gate) / "go").exists, "somebody opens the gate")
+
+
+async def ticks():
+    """Give a server that pushes something to send, a hundred times a second; no test measures by it."""
+    while True:
+        await asyncio.sleep(0.01)
+        yield "tick"
+
+
+async def open_stream(seen):
+    """Give what an event stream begins with, then nothing for ever; note in *seen* when it has been ended."""
+    try:
+        yield "data: open\n\n"
+        await asyncio.Event().wait()
+    finally:
+        seen.append("stream ended")
