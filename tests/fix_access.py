@@ -4,7 +4,6 @@ import os
 import re
 import secrets
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,15 @@ import pytest
 import redis
 
 from coatcheck import IssuerSession
+from coatcheck.engine import scripts
 from coatcheck.engine.access import access_rules
+from coatcheck.engine.keys import Keys
+from coatcheck.engine.scripts import Command
+from coatcheck.model.keyring import Place
+from coatcheck.model.ticket import Handle
 from coatcheck.runtime.embedded import Embedded
 from tests.fix_servers import KINDS, Started
+from tests.waiting import wait_until
 
 # What the tests call their prefixes.
 PREFIXES = ("cc", "one", "other", "cc:x", "other:cc", "shop", "forum")
@@ -100,6 +105,18 @@ def live(sessions: Any) -> None:
     assert sessions.acknowledge_events("audit", events) == len(events) > 5
 
 
+def crossing(client: Any, own: str, other: str, handle: Handle) -> Command:
+    """Give a script's call with the keys of the prefix *own*, which reaches for a key of *other*'s from within.
+
+    client: writes into an own index the *handle* that it is led by.
+    """
+    mine, theirs = Keys(own), Keys(other)
+    index = mine.subject(Place(handle.partition, "digest"))
+    client.zadd(index, {handle.name: 9e12})
+    keys = (index, *(name(handle.partition) for name in (mine.expiry, mine.epoch, mine.events)))
+    return scripts.REVOKE_ALL.command(keys, theirs.stem(handle.partition), "digest", b"", 10, 1, "", "")
+
+
 def elsewhere(url: str) -> str:
     """Give a URL like *url* where nothing answers."""
     return re.sub(r":\d+(?=[,/?]|$)", ":1", url).replace("/socket", "/no-socket")
@@ -126,11 +143,8 @@ def redis_7(folder: Path) -> Iterator[str]:
     command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
         with redis.Redis(unix_socket_path=str(socket)) as client:
-            while not _answers(client):
-                assert time.monotonic() < deadline, "redis-server does not start"
-                time.sleep(0.01)
+            wait_until(lambda: _answers(client), "redis-server answers")
         yield str(socket)
     finally:
         process.terminate()

@@ -5,10 +5,9 @@ import redis
 
 import coatcheck
 from coatcheck import ConfigurationError, RecordCorrupted
-from coatcheck.engine import scripts
 from coatcheck.engine.keys import Keys
-from coatcheck.model.keyring import Place
 from coatcheck.runtime.sync import run
+from tests.fix_access import crossing
 
 TENANTS = ("bank", "shop", "shop:eu", "shop:")
 PAIRS = [(own, other) for own in TENANTS for other in TENANTS if own != other]
@@ -84,11 +83,7 @@ def test_a_script_cannot_cross(acl_server, tenant):
     """A script that is given one's own keys, and reaches for another's from within, is refused too."""
     victim, thief = tenant("shop"), tenant("bank")
     session = signed_in(victim)
-    mine, theirs, handle = Keys("bank"), Keys("shop"), session.handle
-    index = mine.subject(Place(handle.partition, "digest"))
-    acl_server.client.zadd(index, {handle.name: 9e12})
-    keys = (index, *(name(handle.partition) for name in (mine.expiry, mine.epoch, mine.events)))
-    command = scripts.REVOKE_ALL.command(keys, theirs.stem(handle.partition), "digest", b"", 10, 1, "", "")
+    command = crossing(acl_server.client, "bank", "shop", session.handle)
 
     with pytest.raises(ConfigurationError, match="does not let this user do what sessions need"):
         run(thief.core._store.transport.call(command))

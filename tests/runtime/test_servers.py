@@ -4,11 +4,8 @@ import pytest
 
 import coatcheck
 from coatcheck import AtLimit, ConfigurationError, SessionPolicy
-from coatcheck.engine import scripts
-from coatcheck.engine.keys import Keys
-from coatcheck.model.keyring import Place
 from coatcheck.runtime.sync import run
-from tests.fix_access import guarded_topology, live
+from tests.fix_access import crossing, guarded_topology, live
 from tests.fix_servers import KINDS
 
 RELEASES = {
@@ -55,11 +52,7 @@ def test_all_that_is_done_with_sessions(guarded, open_at, kind):
 def test_what_a_script_is_refused(guarded, key):
     """What the user may not do is told as a mistake in the configuration, also where it is a script that meets it."""
     with coatcheck.Sessions(guarded.user("bank"), prefix="bank", keys=key) as sessions:
-        handle, mine, theirs = sessions.create({"a": 1}).handle, Keys("bank"), Keys("shop")
-        index = mine.subject(Place(handle.partition, "digest"))
-        guarded.client.zadd(index, {handle.name: 9e12})
-        keys = (index, *(name(handle.partition) for name in (mine.expiry, mine.epoch, mine.events)))
-        command = scripts.REVOKE_ALL.command(keys, theirs.stem(handle.partition), "digest", b"", 10, 1, "", "")
+        command = crossing(guarded.client, "bank", "shop", sessions.create({"a": 1}).handle)
 
         with pytest.raises(ConfigurationError, match="does not let this user do what sessions need"):
             run(sessions.core._store.transport.call(command))
