@@ -2,14 +2,13 @@
 
 # ruff: noqa: D103  a handler's route and name say what it does
 
-import asyncio
 from datetime import timedelta
 
 from aiohttp import WSMsgType, web
 
 from coatcheck import AsyncSessions
 from coatcheck.aiohttp import session_of, setup
-from tests.frameworks.apps.common import COOKIE, OPEN
+from tests.frameworks.apps.common import COOKIE, OPEN, ticks
 
 sessions = AsyncSessions(policy=OPEN)
 routes = web.RouteTableDef()
@@ -83,9 +82,8 @@ async def pushing(request):
     await socket.prepare(request)
     await socket.send_str("open")
     try:
-        while True:
-            await asyncio.sleep(0.01)
-            await socket.send_str("tick")
+        async for tick in ticks():
+            await socket.send_str(tick)
     except ConnectionResetError:
         seen.append("pushing ended")
     return socket
@@ -98,9 +96,8 @@ async def events(request):
     await stream.prepare(request)
     await stream.write(b"data: open\n\n")
     try:
-        while True:
-            await asyncio.sleep(0.01)
-            await stream.write(b": still there\n\n")
+        async for tick in ticks():
+            await stream.write(f": {tick}\n\n".encode())
     except ConnectionResetError:
         seen.append("stream ended")
     return stream

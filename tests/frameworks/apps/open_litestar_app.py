@@ -2,7 +2,6 @@
 
 # ruff: noqa: D103  a handler's route and name say what it does
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ from litestar.response import Stream
 
 from coatcheck import AsyncSessions
 from coatcheck.litestar import SessionConfig
-from tests.frameworks.apps.common import COOKIE, OPEN
+from tests.frameworks.apps.common import COOKIE, OPEN, open_stream, ticks
 
 sessions = AsyncSessions(policy=OPEN)
 seen = []
@@ -80,24 +79,15 @@ async def pushing(socket: WebSocket) -> None:
     await socket.accept()
     await socket.send_text("open")
     try:
-        while True:
-            await asyncio.sleep(0.01)
-            await socket.send_text("tick")
+        async for tick in ticks():
+            await socket.send_text(tick)
     except OSError:
         seen.append("pushing ended")
 
 
 @get("/events")
 async def events(request: Request) -> Stream:
-    return Stream(_chunks(), media_type=request.query_params.get("type", "text/event-stream"))
-
-
-async def _chunks():
-    try:
-        yield "data: open\n\n"
-        await asyncio.Event().wait()
-    finally:
-        seen.append("stream ended")
+    return Stream(open_stream(seen), media_type=request.query_params.get("type", "text/event-stream"))
 
 
 app = Litestar(

@@ -2,7 +2,6 @@
 
 # ruff: noqa: D103  a handler's route and name say what it does
 
-import asyncio
 from datetime import timedelta
 
 from starlette.applications import Starlette
@@ -12,7 +11,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from coatcheck import AsyncSessions
 from coatcheck.starlette import SessionMiddleware
-from tests.frameworks.apps.common import COOKIE, OPEN
+from tests.frameworks.apps.common import COOKIE, OPEN, open_stream, ticks
 
 sessions = AsyncSessions(policy=OPEN)
 seen = []
@@ -70,23 +69,14 @@ async def pushing(socket):
     await socket.accept()
     await socket.send_text("open")
     try:
-        while True:
-            await asyncio.sleep(0.01)
-            await socket.send_text("tick")
+        async for tick in ticks():
+            await socket.send_text(tick)
     except WebSocketDisconnect:
         seen.append("pushing ended")
 
 
 async def events(request):
-    return StreamingResponse(_chunks(), media_type=request.query_params.get("type", "text/event-stream"))
-
-
-async def _chunks():
-    try:
-        yield "data: open\n\n"
-        await asyncio.Event().wait()
-    finally:
-        seen.append("stream ended")
+    return StreamingResponse(open_stream(seen), media_type=request.query_params.get("type", "text/event-stream"))
 
 
 app = Starlette(
