@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import redis
@@ -17,7 +18,8 @@ from coatcheck.runtime.local.settings import Kind, Tls, TopologySettings
 from coatcheck.runtime.local.status import Role, State
 from coatcheck.runtime.local.topology import LocalTopology
 from tests.fix_certificate import write_certificate
-from tests.fix_topology import is_gone, pids_in, wait_until
+from tests.fix_topology import is_gone, pids_in
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 # Starts a topology, says where it is, and waits.
 OWNER = """
@@ -32,14 +34,28 @@ sys.stdin.read()
 """
 
 
-def count(client):
-    """Increment a counter until the server refuses; give how many increments it has acknowledged."""
-    done = 0
-    try:
-        while client.incr("counter"):
-            done += 1
-    except redis.RedisError:
-        return done
+class Counting:
+    """Increments of a counter, in a thread, until the server refuses; entered, one has been acknowledged."""
+
+    def __init__(self, client):
+        self._client = client
+        self._begun = Event()
+        self._thread = Thread(target=self._count)
+        self.acknowledged = 0
+
+    def __enter__(self):
+        self._thread.start()
+        assert self._begun.wait(PATIENCE_SECONDS)
+        return self
+
+    def __exit__(self, *_):
+        self._thread.join()
+
+    def _count(self):
+        with suppress(redis.RedisError):
+            while self._client.incr("counter"):
+                self.acknowledged += 1
+                self._begun.set()
 
 
 def other_primary(topology, old, slot=None):
@@ -98,14 +114,12 @@ def test_sentinel(start_topology):
     assert [status.follows for status in found.values()] == [None, *["node1"] * 5]
     assert [found[name].link for name in ("node2", "node3")] == ["up", "up"]
     assert topology.url == f"sentinel://{','.join(found[f'sentinel{n}'].address for n in (1, 2, 3))}/coatcheck"
-    with ThreadPoolExecutor(1) as thread, topology.client("node1") as client:
-        counting = thread.submit(count, client)
+    with topology.client("node1") as client, Counting(client) as counting:
         second = topology.failover()
-        acknowledged = counting.result()
     assert second in {"node2", "node3"}
     assert status_of(topology, "node1").follows == second
     with topology.client("primary") as client:
-        assert 0 < acknowledged <= int(client.get("counter")) <= acknowledged + 1
+        assert counting.acknowledged <= int(client.get("counter")) <= counting.acknowledged + 1
 
     assert topology.kill("primary") == second
     wait_until(lambda: other_primary(topology, second), "another primary")
@@ -123,12 +137,10 @@ def test_cluster(start_topology):
     assert topology.primary(16383) == "node3"
     assert topology.url == f"cluster://{','.join(status.address for status in found[:3])}"
 
-    with ThreadPoolExecutor(1) as thread, topology.client("node2") as client:
-        counting = thread.submit(count, client)
+    with topology.client("node2") as client, Counting(client) as counting:
         assert topology.failover("node2") == "node5"
-        acknowledged = counting.result()
     with topology.client("node5") as client:
-        assert 0 < acknowledged <= int(client.get("counter")) <= acknowledged + 1
+        assert counting.acknowledged <= int(client.get("counter")) <= counting.acknowledged + 1
     topology.kill("node1")
     with pytest.raises(StoreUnavailable, match="nobody serves slot 0 at the moment: look at the status"):
         topology.primary(0)
