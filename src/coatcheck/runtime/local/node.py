@@ -152,6 +152,7 @@ def data_config(settings: TopologySettings) -> Iterable[str]:
     yield f"appendfsync {settings.appendfsync or 'everysec'}"
     yield "maxmemory-policy noeviction"
     yield "repl-diskless-sync-delay 0"  # by default a primary waits 5 seconds for further replicas
+    yield "repl-diskless-load on-empty-db"  # by default Valkey looks once a second whether a file has been received
     if settings.password is not None:
         yield from users(settings.user, settings.password)
         yield f"masteruser {settings.user}"
