@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from coatcheck.oidc import EVENT
+from coatcheck.oidc import EVENT, LogoutVerifier
 
 CLIENT = "shop"
 _MAKERS = {
@@ -110,3 +110,9 @@ def issuer() -> Iterator[Issuer]:
     issuer = Issuer()
     yield issuer
     issuer.close()
+
+
+@pytest.fixture
+def verifier(issuer: Issuer) -> LogoutVerifier:
+    """Give a verifier that fetches the issuer's keys."""
+    return LogoutVerifier(issuer.url, CLIENT, jwks_uri=issuer.jwks_uri)

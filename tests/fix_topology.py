@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from coatcheck import Session, StoreUnavailable
 from coatcheck.runtime.local.settings import TopologySettings
 from coatcheck.runtime.local.topology import LocalTopology
 
@@ -26,6 +28,14 @@ def pids_in(folder: Path) -> list[int]:
 def is_gone(folder: Path) -> bool:
     """Say whether neither a process nor a file of the topology in *folder* is left."""
     return not folder.exists() and not pids_in(folder)
+
+
+def loads(sessions: Any, session: Session) -> bool:
+    """Say whether *session* can be loaded, which it cannot while the store is not reached."""
+    try:
+        return sessions.load(session.identifier) is not None
+    except StoreUnavailable:
+        return False
 
 
 @pytest.fixture

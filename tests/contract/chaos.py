@@ -16,6 +16,11 @@ def signed_in(sessions, subject="ada", **timeouts):
     return session
 
 
+def live(sessions, *candidates):
+    """Say which of *candidates* (positions) can still be loaded."""
+    return [i for i, session in enumerate(candidates) if sessions.load(session.identifier) is not None]
+
+
 def indexed(server):
     """List what the subjects' indexes hold, and what the expiry indexes hold, as names of handles."""
     subjects = server.keys(":u:")

@@ -6,6 +6,7 @@ import pytest
 
 import coatcheck
 from coatcheck import AtLimit, SessionLimitReached, SessionPolicy
+from tests.contract.chaos import live
 
 MINUTE = timedelta(minutes=1)
 DEVICES = {"phone": 2, "desktop": 3}
@@ -18,11 +19,6 @@ def signed_in(sessions, device=None, subject="ada"):
     session.device = device
     sessions.bind(session, subject)
     return session
-
-
-def live(sessions, *candidates):
-    """Say which of *candidates* (positions) can still be loaded."""
-    return [i for i, session in enumerate(candidates) if sessions.load(session.identifier) is not None]
 
 
 def counted(sessions, subject="ada"):

@@ -6,12 +6,7 @@ import pytest
 
 import coatcheck
 from coatcheck import AtLimit, ConfigurationError, SessionLimitReached, SessionPolicy
-from tests.contract.chaos import MINUTE, signed_in
-
-
-def live(sessions, *candidates):
-    """Say which of *candidates* (positions) can still be loaded."""
-    return [i for i, session in enumerate(candidates) if sessions.load(session.identifier) is not None]
+from tests.contract.chaos import MINUTE, live, signed_in
 
 
 @pytest.mark.requirement("R17")

@@ -20,6 +20,7 @@ from coatcheck.engine.scripts import MARK, REVOKE, REVOKE_ALL
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.runtime.sync import run
 from tests.fix_servers import _in_wheel
+from tests.fix_topology import loads
 from tests.waiting import wait_until
 
 
@@ -122,7 +123,7 @@ def test_acknowledged_writes_survive_promotion(start_topology, open_at):
     sessions.revoke(ended.handle)
     topology.kill("primary")
     wait_until(lambda: topology.primary() if _has_primary(topology) else None, "a replica takes over")
-    wait_until(lambda: _loads(sessions, session), "sessions are served again")
+    wait_until(lambda: loads(sessions, session), "sessions are served again")
 
     assert all(len(sessions.list_for(f"user {number}")) == 1 for number in range(20))
     assert sessions.load(ended.identifier) is None
@@ -205,13 +206,6 @@ def test_rotation_that_falls_short_reaches_the_browser(start_topology, key):
 def _has_primary(topology):
     try:
         return bool(topology.primary())
-    except StoreUnavailable:
-        return False
-
-
-def _loads(sessions, session):
-    try:
-        return sessions.load(session.identifier) is not None
     except StoreUnavailable:
         return False
 

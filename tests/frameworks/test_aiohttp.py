@@ -14,6 +14,7 @@ import coatcheck
 from coatcheck import AsyncSessions, AtLimit, ConfigurationError, CookiePolicy, SessionPolicy, StoreError
 from coatcheck.aiohttp import Storage, csrf_token, session_of, setup
 from coatcheck.model.ticket import Handle, Ticket
+from tests.frameworks.visits import url_of
 
 # aiohttp-session keeps what is its own in a request under plain names.
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web_exceptions.NotAppKeyWarning:aiohttp_session")
@@ -65,11 +66,6 @@ def native(serve, options):
         return serve(app, debug=debug)
 
     return make
-
-
-def url_of(client, path):
-    """Give the address of a WebSocket."""
-    return f"ws{str(client.base_url).removeprefix('http').rstrip('/')}{path}"
 
 
 # The middleware

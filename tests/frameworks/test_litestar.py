@@ -24,6 +24,7 @@ import coatcheck
 from coatcheck import AsyncSessions, AtLimit, ConfigurationError, CookiePolicy, Session, SessionPolicy, StoreError
 from coatcheck.litestar import SessionConfig, session_of
 from coatcheck.model.ticket import Handle, Ticket
+from tests.frameworks.visits import url_of
 from tests.waiting import wait_until
 
 POLICY = SessionPolicy(subject_attribute="user_id")
@@ -445,11 +446,6 @@ def test_settings_twice():
 
 
 # WebSockets, streams and what comes after
-
-
-def url_of(client, path):
-    """Give the address of a WebSocket."""
-    return f"ws{str(client.base_url).removeprefix('http').rstrip('/')}{path}"
 
 
 def test_websocket(serve, config):

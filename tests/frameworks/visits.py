@@ -18,6 +18,11 @@ def sent(commands):
     return [command for command in commands if command != "TIME"]
 
 
+def url_of(client, path):
+    """Give the address of a WebSocket at *path* of the app that *client* visits."""
+    return f"ws{str(client.base_url).removeprefix('http').rstrip('/')}{path}"
+
+
 def stranger():
     """Make a well-formed ticket that nobody was ever given."""
     return Ticket.new(Handle.new())

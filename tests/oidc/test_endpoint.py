@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from coatcheck import AsyncSessions, CsrfPolicy, IssuerSession, SessionPolicy, Sessions
 from coatcheck.flask import SessionInterface, session_of, sessions_of
-from coatcheck.oidc import LogoutVerifier, abackchannel_logout, backchannel_logout
+from coatcheck.oidc import abackchannel_logout, backchannel_logout
 from coatcheck.starlette import SessionMiddleware
 from tests.fix_issuer import CLIENT
 from tests.oidc import fix_django_site
@@ -25,12 +25,6 @@ EXEMPT = CsrfPolicy(exempt=("/backchannel-logout",))
 HTTPS = "https://shop.example.org"
 
 pytestmark = pytest.mark.requirement("R27")
-
-
-@pytest.fixture
-def verifier(issuer):
-    """Give a verifier that fetches the issuer's keys."""
-    return LogoutVerifier(issuer.url, CLIENT, jwks_uri=issuer.jwks_uri)
 
 
 # Answers

@@ -23,12 +23,6 @@ pytestmark = pytest.mark.requirement("R27")
 
 
 @pytest.fixture
-def verifier(issuer):
-    """Give a verifier that fetches the issuer's keys."""
-    return LogoutVerifier(issuer.url, CLIENT, jwks_uri=issuer.jwks_uri)
-
-
-@pytest.fixture
 def later(monkeypatch):
     """Give a function that lets seconds pass for who fetches keys."""
     passed = [0.0]

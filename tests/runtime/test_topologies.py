@@ -17,6 +17,7 @@ from coatcheck.runtime.address import Address
 from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.sync import run
 from coatcheck.runtime.topology import slot_of
+from tests.fix_topology import loads
 from tests.waiting import SLACK, wait_until
 
 DEADLINE = 0.25
@@ -260,18 +261,11 @@ def test_frozen_primary(start_topology, open_at, kind):
     assert sorted(waits)[len(waits) * 99 // 100] < DEADLINE + SLACK
     assert "no answer within the deadline of 250 ms: " in texts[0]
     assert any("not tried: " in text and " in a row and is left alone for a moment" in text for text in texts)
-    wait_until(lambda: _loads(warm, stuck[0]) and _loads(cold, stuck[0]), "it is tried again")
+    wait_until(lambda: loads(warm, stuck[0]) and loads(cold, stuck[0]), "it is tried again")
 
 
 def _slot(session):
     return slot_of(("GET", Keys("cc").record(session.handle)))
-
-
-def _loads(sessions, session):
-    try:
-        return sessions.load(session.identifier) is not None
-    except StoreUnavailable:
-        return False
 
 
 def test_frozen_sentinel(start_topology, open_at):
@@ -301,7 +295,7 @@ def test_replica_named_by_sentinel(start_topology, open_at, monkeypatch):
             fresh.load(session.identifier)
 
         client.replicaof("NO", "ONE")
-    wait_until(lambda: _loads(fresh, session), "it is the primary again")
+    wait_until(lambda: loads(fresh, session), "it is the primary again")
 
 
 @pytest.mark.requirement("R49")
