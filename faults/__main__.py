@@ -8,7 +8,8 @@ from coatcheck.runtime.local.settings import Kind
 from coatcheck.runtime.local.topology import LocalTopology
 from faults import record
 from faults.cells import CELLS
-from faults.stage import Level, Skipped, Stage
+from faults.levels import Level, Skipped
+from faults.runs import Runs
 
 
 def main() -> int:
@@ -18,40 +19,45 @@ def main() -> int:
         server = record.describe(client.info("server"))
     recorded, broken = record.load() if arguments.record else {}, False
     print(f"{server}, {arguments.runs} runs each, {'short' if arguments.quick else 'full'} form")
-    for name in arguments.cell or CELLS:
-        level = Level(arguments.level)
-        key, tally = (
-            f"{name} {level}",
-            record.Tally(cell=name, level=level, date=time.strftime("%Y-%m-%d"), server=server),
-        )
-        try:
-            _run(tally, level, arguments)
-        except Skipped as reason:
-            print(f"{name} is NOT run: {reason}", flush=True)
-            continue
-        broken |= bool(tally.broken)
-        print(tally.row(), flush=True)
-        if arguments.record:
-            recorded[key] = tally
-            record.save(recorded)
+    with Runs(arguments.jobs) as runs:
+        for name in arguments.cell or CELLS:
+            for level in map(Level, arguments.level or CELLS[name].levels):
+                tally = record.Tally(cell=name, level=level, date=time.strftime("%Y-%m-%d"), server=server)
+                try:
+                    _run(tally, runs, arguments)
+                except Skipped as reason:
+                    print(f"{name} at {level} is NOT run: {reason}", flush=True)
+                    continue
+                broken |= bool(tally.broken)
+                if arguments.record:
+                    recorded[f"{name} {level}"] = tally
+                    record.save(recorded)
     return int(broken)
 
 
-def _run(tally: record.Tally, level: Level, arguments: argparse.Namespace) -> None:
-    for number in range(arguments.runs):
-        began = time.monotonic()
-        found = tally.add(Stage(CELLS[tally.cell], level, is_quick=arguments.quick).run())
-        for line in found:
+def _run(tally: record.Tally, runs: Runs, arguments: argparse.Namespace) -> None:
+    began, seconds = time.monotonic(), []
+    for run in runs.play(tally.cell, Level(tally.level), arguments.runs, is_quick=arguments.quick):
+        for line in tally.add(run):
             print(f"  {line}", file=sys.stderr)
+        seconds.append(run.seconds)
         if arguments.verbose:
-            print(f"  {tally.cell} {number + 1}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+            print(f"  {tally.cell} {tally.runs}: {run.seconds:.1f} s", file=sys.stderr, flush=True)
+    each = f"{sum(seconds) / tally.runs:.1f} s each, {time.monotonic() - began:.0f} s in all"
+    print(f"{tally.row()} {each}", flush=True)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make faults ARGS=...", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="of each cell (3; 50 for the record)")
     parser.add_argument("--cell", action="append", choices=list(CELLS), help="this one only; may be given again")
-    parser.add_argument("--level", default=Level.D0, choices=list(Level), help="durability (D0)")
+    parser.add_argument(
+        "--level",
+        action="append",
+        choices=list(Level),
+        help="this durability only; may be given again (each cell's own)",
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="so many runs at once, each on servers of its own (1)")
     parser.add_argument("--quick", action="store_true", help="the short form that `make test` runs")
     parser.add_argument("--record", action="store_true", help="write docs/faults.json and docs/reliability.md")
     parser.add_argument("--verbose", action="store_true", help="tell of each run")

@@ -1,153 +1,32 @@
-"""The cells of the matrix of faults: one function for each, a topology and what happens to it."""
+"""The cells of the matrix of faults: a fault, the topology that it happens to, and what may come of it."""
 
-import time
 from typing import Final
 
-from coatcheck.engine.keys import Keys
-from coatcheck.model.ticket import Handle
 from coatcheck.runtime.local.settings import Kind
-from coatcheck.runtime.topology import slot_of
 from faults.applications import kill_applications
-from faults.checker import Finding, Flaw
-from faults.hosts import crowd_disk, move_clock, on_small_disk, with_clocks, with_shifted_replicas
+from faults.checker import LOSSES, Flaw
+from faults.hosts import crowd_disk, lose_host, move_clock, on_small_disk, with_clocks, with_shifted_replicas
 from faults.islands import isolate, with_island
-from faults.ledger import Kind as Did
-from faults.ledger import Outcome
+from faults.levels import EVERY_LEVEL, NO_LEVEL, UNTIL_DISK, UNTIL_REPLICATED, Level
 from faults.lines import fall_silent, lose_replies, on_proxy
-from faults.stage import NO_LEVEL, UNTIL_DISK, UNTIL_REPLICATED, Cell, Stage
+from faults.servers import (
+    fail_over,
+    fill_memory,
+    flush_scripts,
+    freeze,
+    kill,
+    kill_and_restart,
+    lose_sentinels,
+    lose_shards,
+    move_slots,
+    restart_empty,
+    stop_replica,
+)
+from faults.stage import Cell
 
-_FROZEN_SECONDS: Final = 30.0
-_FROZEN_BRIEFLY: Final = 2.5
-_DATA: Final = ("node1", "node2", "node3")
-
-
-def kill_and_restart(stage: Stage) -> None:
-    """Kill the server and start it again with the data that it had."""
-    stage.settle()
-    stage.strike(lambda: stage.topology.kill("node1"))
-    stage.topology.launch("node1")
-    stage.served()
-    stage.settle()
-
-
-def kill(stage: Stage) -> None:
-    """Kill a primary; a replica takes over."""
-    stage.settle()
-    victim, slots = stage.choose_victim()
-    stage.strike(lambda: stage.topology.kill(victim), slots=slots)
-    stage.await_takeover(victim)
-    stage.settle(200)
-
-
-def freeze(stage: Stage) -> None:
-    """Freeze a primary; a replica takes over where there is one; the frozen one comes back."""
-    stage.settle()
-    victim, slots = stage.choose_victim()
-    began = time.monotonic()
-    stage.strike(lambda: stage.topology.pause(victim), slots=slots)
-    if stage.cell.kind is not Kind.SINGLE:
-        stage.await_takeover(victim)
-    time.sleep(max(0.0, began + (_FROZEN_BRIEFLY if stage.is_quick else _FROZEN_SECONDS) - time.monotonic()))
-    stage.calm()
-    stage.topology.resume(victim)
-    stage.settle(300)
-
-
-def stop_replica(stage: Stage) -> None:
-    """Freeze a replica for as long as it takes."""
-    stage.settle()
-    stage.strike(lambda: stage.topology.pause("replica"))
-    stage.settle(300)
-    stage.topology.resume()
-    stage.settle()
-
-
-def fail_over(stage: Stage) -> None:
-    """Let a primary hand its role over, as planned."""
-    stage.settle()
-    stage.strike(stage.topology.failover)
-    stage.settle()
-
-
-def flush_scripts(stage: Stage) -> None:
-    """Let every server forget the scripts, again and again."""
-    stage.settle()
-    names = _DATA[:1] if stage.cell.kind is Kind.SINGLE else _DATA
-    stage.strike(lambda: None)
-    for _ in range(5 if stage.is_quick else 20):
-        for name in names:
-            with stage.topology.client(name) as client:
-                client.script_flush()
-        stage.settle(20)
-    stage.settle()
-
-
-def move_slots(stage: Stage) -> None:
-    """Move slots with sessions to another node and back, key by key."""
-    stage.settle()
-    handles = [Handle.parse(one.handle) for one in stage.workload.people.living()]
-    slots = sorted({slot_of(("GET", Keys("cc").record(handle))) or 0 for handle in handles})
-    stage.strike(lambda: None)
-    for slot in slots[: 3 if stage.is_quick else 12]:
-        home = stage.topology.primary(slot)
-        away = next(name for name in _DATA if name != home)
-        stage.topology.move_slot(slot, home, away)
-        stage.topology.move_slot(slot, away, home)
-    stage.settle()
-
-
-def fill_memory(stage: Stage) -> None:
-    """Fill the memory: sessions are read and end, nobody signs in, nothing is evicted."""
-    stage.settle()
-    with stage.topology.client("node1") as client:
-        client.config_set("maxmemory", client.info("memory")["used_memory"] - 256 * 1024)
-        stage.strike(lambda: None)
-        stage.wait(
-            lambda: any("memory" in entry.problem for entry in stage.workload.ledger.entries[-200:]), "full memory"
-        )
-        full = time.monotonic()
-        stage.settle(200)
-        client.config_set("maxmemory", 0)
-        evicted = client.info("stats")["evicted_keys"]
-    stage.calm()
-    stage.settle()
-    refused = [
-        entry
-        for entry in stage.workload.ledger.entries
-        if entry.kind in {Did.REVOKE, Did.REVOKE_ALL} and entry.began > full and entry.outcome is not Outcome.DONE
-    ]
-    stage.numbers["evicted keys"] = evicted
-    stage.numbers["revocations refused"] = len(refused)
-    stage.findings.extend(Finding(Flaw.FALSE_LOGOUT, "", None, f"{evicted} keys evicted") for _ in range(bool(evicted)))
-
-
-def lose_sentinels(stage: Stage) -> None:
-    """Kill two of three sentinels, then the primary too: nobody takes over. All come back."""
-    stage.settle()
-    stage.topology.kill("sentinel2")
-    stage.topology.kill("sentinel3")
-    stage.settle()
-    stage.strike(lambda: stage.topology.kill("node1"))
-    time.sleep(1 if stage.is_quick else 5)
-    for name in ("node1", "sentinel2", "sentinel3"):
-        stage.topology.launch(name)
-    stage.settle(limit=60)
-
-
-def lose_shards(stage: Stage) -> None:
-    """Kill two of three primaries at once: nobody can elect. Both come back."""
-    stage.settle()
-
-    def kill_two() -> None:
-        stage.topology.kill("node1")
-        stage.topology.kill("node2")
-
-    stage.strike(kill_two)
-    time.sleep(2 if stage.is_quick else 5)
-    stage.topology.launch("node1")
-    stage.topology.launch("node2")
-    stage.topology.wait_until_ready(60)
-    stage.settle(200)
+_D0_D1: Final = (Level.D0, Level.D1)
+_GONE: Final = frozenset({Flaw.SIGN_IN_MISSING})
+"""What an empty server may do to sessions: they are not there. Nothing half, nothing older."""
 
 
 def _cells() -> list[Cell]:
@@ -162,6 +41,7 @@ def _cells() -> list[Cell]:
             kind=single,
             about="the server is killed and started again",
             act=kill_and_restart,
+            levels=(Level.D0, Level.D2),
             losing=UNTIL_DISK,
         ),
         Cell(
@@ -232,13 +112,22 @@ def _cells() -> list[Cell]:
     ]
     for name, kind in replicated.items():
         cells += [
-            Cell(name=f"{name}-kill", kind=kind, about="a primary is killed", act=kill, losing=UNTIL_REPLICATED),
+            Cell(
+                name=f"{name}-kill",
+                kind=kind,
+                about="a primary is killed",
+                act=kill,
+                levels=(Level.D0, Level.D1, Level.D3),
+                losing=UNTIL_REPLICATED,
+            ),
             Cell(
                 name=f"{name}-isolate",
                 kind=kind,
                 about="a primary is cut off, with some of the applications",
                 act=isolate,
+                levels=_D0_D1,
                 losing=UNTIL_REPLICATED,
+                excused=frozenset({Flaw.STALE_READ}),
                 settings=guarded if kind is sentinel else {},
                 prepare=with_island,
                 has_workload=False,
@@ -252,17 +141,39 @@ def _cells() -> list[Cell]:
                 prepare=on_small_disk,
             ),
             Cell(name=f"{name}-memory", kind=kind, about="the memory of a primary is full", act=fill_memory),
-            Cell(name=f"{name}-replica", kind=kind, about="a replica is frozen", act=stop_replica),
+            Cell(name=f"{name}-replica", kind=kind, about="a replica is frozen", act=stop_replica, levels=_D0_D1),
             Cell(name=f"{name}-failover", kind=kind, about="a planned failover", act=fail_over),
         ]
     for name, kind in everywhere.items():
-        losing = NO_LEVEL if kind is single else UNTIL_REPLICATED
+        is_replicated = kind is not single
+        losing = UNTIL_REPLICATED if is_replicated else NO_LEVEL
         cells += [
+            Cell(
+                name=f"{name}-empty",
+                kind=kind,
+                about="a primary that keeps nothing on disk is killed, and restarts empty before anybody takes over",
+                act=restart_empty,
+                levels=_D0_D1 if is_replicated else (Level.D0,),
+                losing=EVERY_LEVEL,
+                may_lose=_GONE,
+                settings={"appendfsync": None},
+            ),
+            Cell(
+                name=f"{name}-host",
+                kind=kind,
+                about="a primary is killed and its disk is lost; it comes back empty, where there are replicas after "
+                "one has taken over",
+                act=lose_host,
+                levels=(Level.D1, Level.D2, Level.D3) if is_replicated else (Level.D2,),
+                losing=UNTIL_REPLICATED if is_replicated else EVERY_LEVEL,
+                may_lose=LOSSES if is_replicated else _GONE,
+            ),
             Cell(
                 name=f"{name}-freeze",
                 kind=kind,
                 about="a primary is frozen for 30 seconds and comes back",
                 act=freeze,
+                levels=_D0_D1 if is_replicated else (Level.D0,),
                 losing=losing,
             ),
             Cell(name=f"{name}-scripts", kind=kind, about="the servers forget the scripts", act=flush_scripts),

@@ -12,7 +12,7 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Final
 
-from faults.ledger import Kind, Operation, Outcome
+from faults.ledger import WRITES, Kind, Operation, Outcome
 
 GRACE: Final = 10.0
 """Seconds for which a former secret is honoured (`SessionPolicy.rotation_grace`)."""
@@ -31,6 +31,9 @@ class Flaw(StrEnum):
     RECORD_MIXED = "record mixed"
     HANDLE_SHARED = "handle with two owners"
     FALSE_LOGOUT = "false logout"
+    STALE_READ = "ended session read where its end was not known yet"
+    SHORT_WRITE = "write acknowledged without its replicas"
+    DANGER_UNNAMED = "danger that the check of the servers does not name"
     FOREIGN_ERROR = "error that no application expects"
     KEY_WITHOUT_TTL = "key that lives for ever"
 
@@ -76,6 +79,18 @@ def check(history: Iterable[Operation], *, grace: float = GRACE) -> list[Finding
     return findings
 
 
+def find_short(history: Iterable[Operation], began: float, ended: float) -> list[Finding]:
+    """Find the writes of *history* that were acknowledged although a replica that they wait for was missing.
+
+    It was from *began* to *ended*: a write that lay wholly within that can have been confirmed by nobody.
+    """
+    return [
+        Finding(Flaw.SHORT_WRITE, entry.session, entry)
+        for entry in history
+        if entry.kind in WRITES and entry.outcome is Outcome.DONE and began <= entry.began and entry.ended <= ended
+    ]
+
+
 class _Session:
     """The history of one session."""
 
@@ -108,7 +123,8 @@ class _Session:
                 self._judge_absence(read)
             else:
                 if ended <= read.began:
-                    self._note(Flaw.REVOCATION_UNDONE, read)
+                    # Where nobody could tell of it, it is not undone: that would show in the end, and elsewhere.
+                    self._note(Flaw.STALE_READ if read.is_apart else Flaw.REVOCATION_UNDONE, read)
                 self._judge_content(read)
         for end in self._ends:
             others = min((other.began for other in self._ends if other is not end), default=_NEVER)

@@ -1,7 +1,8 @@
-"""Faults of the host that a server runs on: its disk, its clock."""
+"""Faults of the host that a server runs on: its disk, its clock, all of it."""
 
 import errno
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -9,19 +10,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from coatcheck.runtime.local.settings import Kind as TopologyKind
 from faults.ledger import Kind, Outcome
-from faults.proxy import is_root
-from faults.stage import Skipped, Stage
+from faults.levels import Skipped
+from faults.stage import Stage
 
 _LIBRARIES: Final = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
 _DISK: Final = "24m"
 _HOUR: Final = 3600
+_SYS_ADMIN: Final = 21  # linux/capability.h
+_AFTERWARDS: Final = 150
+_WRITES_AGAIN: Final = 20
+_REFILLED: Final = 60.0  # seconds until sentinels have made a former primary a replica
 
 
 def on_small_disk(stage: Stage) -> Mapping[str, Any]:
     """Give the server a disk of 24 MB, in memory."""
-    if not is_root():
-        raise Skipped("only root can mount a disk to fill")
+    if not may_administer():
+        raise Skipped("only root can mount a disk to fill, and in a container only with CAP_SYS_ADMIN")
     folder = stage.stack.enter_context(tempfile.TemporaryDirectory())
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", folder], capture_output=True, text=True, check=False
@@ -31,6 +37,12 @@ def on_small_disk(stage: Stage) -> Mapping[str, Any]:
     stage.stack.callback(subprocess.run, ["umount", "-l", folder], check=True)
     stage.folder = Path(folder)
     return {"node_config": {"node1": [f"dir {folder}"]}}
+
+
+def may_administer() -> bool:
+    """Say whether this process may mount disks and make network namespaces (CAP_SYS_ADMIN)."""
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return bool(int(status["CapEff"], 16) >> _SYS_ADMIN & 1)
 
 
 def crowd_disk(stage: Stage) -> None:
@@ -64,6 +76,37 @@ def _fill(path: Path) -> None:
                 if error.errno != errno.ENOSPC:
                     raise
                 piece = piece[: len(piece) // 2]
+
+
+def lose_host(stage: Stage) -> None:
+    """Kill a primary and remove all that it has written. It comes back empty, after a replica has taken over."""
+    stage.warm_up()
+    victim, slots = stage.choose_victim()
+    stage.strike(lambda: _lose(stage, victim), slots=slots)
+    stage.lack_replica()
+    if stage.cell.kind is not TopologyKind.SINGLE:
+        stage.await_takeover(victim)
+        stage.settle(_AFTERWARDS)
+    stage.calm()
+    stage.have_replicas()
+    stage.topology.launch(victim)
+    if stage.cell.kind is TopologyKind.SINGLE:
+        stage.served()
+    if stage.cell.kind is TopologyKind.SENTINEL and not stage.is_quick:
+        stage.topology.wait_until_ready(_REFILLED)
+        stage.settle(writes=_WRITES_AGAIN)
+    stage.settle(_AFTERWARDS)
+
+
+def _lose(stage: Stage, name: str) -> None:
+    """Kill a node, and remove its files but its configuration, which no host is set up without, and its log."""
+    node = stage.topology._nodes[name]
+    stage.topology.kill(name)
+    for path in node.folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path not in {node.config, node.log}:
+            path.unlink()
 
 
 def with_clocks(stage: Stage) -> Mapping[str, Any]:

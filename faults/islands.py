@@ -10,12 +10,12 @@ from typing import Any, Final
 import coatcheck
 from coatcheck import StoreUnavailable
 from coatcheck.runtime.local.settings import BUS_OFFSET
-from faults.lines import free_row
+from faults.levels import Skipped
+from faults.ports import NODES, free_row
 from faults.proxy import Namespace, Proxy
-from faults.stage import Skipped, Stage, policy_at
-from faults.workload import read_all
+from faults.stage import Stage
+from faults.workload import POLICY, read_all
 
-_NODES: Final = 6
 _CUT_SECONDS: Final = 10.0
 _PATIENCE: Final = 10.0
 _CUT_BRIEFLY: Final = 4.0
@@ -32,7 +32,7 @@ def with_island(stage: Stage) -> Mapping[str, Any]:
     first = free_row()
     for offset in (0, BUS_OFFSET):
         proxy.lay(first + offset, port=first + offset, leads_to=island)
-        for port in range(first + 1, first + _NODES):
+        for port in range(first + 1, first + NODES):
             proxy.lay(port + offset, port=port + offset, listens_in=island)
     stage.island, stage.proxy = island, proxy
     return {"port": first, "launchers": {"node1": island.launcher}}
@@ -42,16 +42,18 @@ def isolate(stage: Stage) -> None:
     """Cut the first node off, with applications on either side, and join both again."""
     url = stage.topology.url
     own = stage.workload = stage.open(url, "mainland")
-    cut_off = stage.open(url, "island", within=stage.island.entered)
+    cut_off = stage.open(url, "island", within=stage.island.entered, is_apart=True)
     with own, cut_off:
-        stage.settle()
+        stage.warm_up()
         victim, slots = stage.choose_victim()
         watcher = _Watcher(stage, url)
         stage.strike(lambda: _silence(stage.proxy), slots=slots)
+        stage.lack_replica()
         stage.await_takeover(victim)
         watcher.revoke()
         time.sleep(_CUT_BRIEFLY if stage.is_quick else _CUT_SECONDS)
         stage.calm()
+        stage.have_replicas()
         stage.proxy.heal()
         stage.settle(300)
         if not stage.is_quick:
@@ -72,7 +74,7 @@ class _Watcher:
 
     def __init__(self, stage: Stage, url: str) -> None:
         self._stage, self._url = stage, url
-        self._open: dict[str, Any] = {"keys": stage.keys, "policy": policy_at(stage.level, stage.cell.kind)}
+        self._open: dict[str, Any] = {"keys": stage.keys, "policy": POLICY}
         self._open["deadline"] = timedelta(seconds=2)
         self._has_begun, self._has_ended = Event(), Event()
         self._last = self._revoked = 0.0
@@ -89,7 +91,7 @@ class _Watcher:
         self._has_begun.wait(_PATIENCE)
 
     def revoke(self) -> None:
-        """Revoke it on the mainland."""
+        """Revoke it on the mainland, which has a replica less, so that it waits for none."""
         with coatcheck.Sessions(self._url, **self._open) as sessions:
             while not self._revoked:
                 try:

@@ -31,6 +31,9 @@ class Kind(StrEnum):
     REVOKE_ALL = "revoke all"
 
 
+WRITES: Final = frozenset(Kind) - {Kind.READ}
+
+
 class Outcome(StrEnum):
     """What came of it."""
 
@@ -58,7 +61,8 @@ class Operation:
     session: the ledger's own name for a session; "" for what concerns a subject. secret: the number of the secret that
     was shown or given out, 0 that of the sign-in; -1: none, it was looked for by its handle. value: what was added or
     set; for a revocation, whether it said that it ended something. found: of a read; None: "there is no such session".
-    is_last: of a read, after all was well again. is_corrupted: the record was refused. problem: the error; is_foreign:
+    is_last: of a read, after all was well again. is_apart: by an application that was cut off from most of the servers
+    for a while. is_corrupted: the record was refused. problem: the error; is_foreign:
     it is none of those that an application is told to expect.
     """
 
@@ -74,6 +78,7 @@ class Operation:
     value: int = 0
     found: Seen | None = None
     is_last: bool = False
+    is_apart: bool = False
     is_corrupted: bool = False
     is_foreign: bool = False
     problem: str = ""

@@ -5,21 +5,12 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, Final
 
-from coatcheck.runtime.local.node import _is_free, free_ports
 from coatcheck.runtime.local.settings import HOST
+from faults.ports import free_row
 from faults.proxy import Proxy
 from faults.stage import Stage
 
 _SHARE: Final = 0.6
-_NODES: Final = 6
-
-
-def free_row() -> int:
-    """Give the first of six free ports in a row."""
-    while True:
-        (first,) = free_ports(1)
-        if all(_is_free(port) and _is_free(port + 10_000) for port in range(first, first + _NODES)):
-            return first
 
 
 def on_proxy(stage: Stage) -> Mapping[str, Any]:

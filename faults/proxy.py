@@ -6,7 +6,6 @@ that it has always had, by one call. Linux, and root for the namespaces.
 
 import asyncio
 import ctypes
-import os
 import secrets
 import socket
 import subprocess
@@ -195,8 +194,3 @@ def _make_socket(namespace: Namespace | None) -> socket.socket:
 async def _while_silent(way: Way) -> None:
     while way.is_silent:  # noqa: ASYNC110  set from other threads
         await asyncio.sleep(0.01)
-
-
-def is_root() -> bool:
-    """Say whether namespaces and mounts may be made."""
-    return os.geteuid() == 0

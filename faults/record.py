@@ -11,7 +11,8 @@ from typing import Any, Final
 from faults.cells import CELLS
 from faults.checker import Flaw
 from faults.ledger import Outcome
-from faults.stage import Level, Run, losses, violations
+from faults.levels import Level
+from faults.stage import Run, losses, violations
 
 ROOT: Final = Path(__file__).parents[1]
 DATA: Final = ROOT / "docs" / "faults.json"
@@ -29,6 +30,7 @@ _SHORT: Final = {
     Flaw.REVOCATION_UNDONE: "revocations",
     Flaw.UPDATE_LOST: "sessions with updates",
     Flaw.ROTATION_LOST: "rotations",
+    Flaw.STALE_READ: "stale reads",
 }
 
 

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,54 +14,40 @@ from coatcheck.model.ticket import Handle
 from coatcheck.runtime.local import cluster, sentinel
 from coatcheck.runtime.local.settings import Kind as TopologyKind
 from coatcheck.runtime.local.settings import TopologySettings
+from coatcheck.runtime.local.status import Role
 from coatcheck.runtime.local.topology import LocalTopology
 from coatcheck.runtime.topology import slot_of
-from faults.checker import LOSSES, Finding, Flaw, check
-from faults.ledger import Operation, Outcome
+from faults.checker import LOSSES, Finding, Flaw, check, find_short
+from faults.ledger import WRITES, Operation, Outcome
+from faults.levels import DEADLINES, NO_LEVEL, WORKERS, Level, policy_at
+from faults.ports import free_row
 from faults.proxy import Namespace, Proxy
-from faults.workload import POLICY, Workload, read_all
-
-DEADLINE: Final = 0.25
-"""Seconds; the default of `coatcheck.Sessions`."""
+from faults.workload import Workload, read_all
 
 _POLL: Final = 0.005
 _PATIENCE: Final = 30.0
 _WORK_SECONDS: Final = 1.0
 _BRIEF_SECONDS: Final = 0.2
-
-
-class Level(StrEnum):
-    """When a write is acknowledged: when it is in the memory of the primary, on replicas, on its disk, on all."""
-
-    D0 = "D0"
-    D1 = "D1"
-    D2 = "D2"
-    D3 = "D3"
-
-
-NO_LEVEL: Final[frozenset[Level]] = frozenset()
-UNTIL_DISK: Final = frozenset({Level.D0, Level.D1})
-UNTIL_REPLICATED: Final = frozenset({Level.D0, Level.D2})
-"""The levels at which a fault may undo what was acknowledged: a lost process, a lost server."""
-
-
-class Skipped(Exception):
-    """A cell cannot be run here; the text says why."""
+_WRITES_BEFORE: Final = 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
     """A fault on a topology.
 
-    act: does it. losing: the levels at which acknowledged writes may be lost, which are counted then. settings: of the
-    servers. prepare: sets up what must be there before the servers, and gives further settings.
+    act: does it. levels: those at which it is run unless others are asked for. losing: the levels at which acknowledged
+    writes may be lost: flaws in *may_lose* are only counted then. excused: flaws that are only counted at every level.
+    settings: of the servers. prepare: sets up what must be there before the servers, and gives further settings.
     """
 
     name: str
     kind: TopologyKind
     about: str
     act: "Callable[[Stage], None]"
+    levels: Sequence[Level] = (Level.D0,)
     losing: frozenset[Level] = NO_LEVEL
+    may_lose: frozenset[Flaw] = LOSSES
+    excused: frozenset[Flaw] = frozenset()
     settings: Mapping[str, Any] = field(default_factory=dict)
     prepare: "Callable[[Stage], Mapping[str, Any]] | None" = None
     has_workload: bool = True
@@ -70,7 +55,10 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """What came of one run. recovery, detection: seconds from the fault to the first success, and to the servers'."""
+    """What came of one run.
+
+    recovery, detection: seconds from the fault to the first success, and to the servers'. seconds: it took in all.
+    """
 
     entries: Sequence[Operation]
     findings: Sequence[Finding]
@@ -78,6 +66,7 @@ class Run:
     detection: float | None
     waits: Sequence[float]
     numbers: Mapping[str, float]
+    seconds: float
 
 
 class Stage:
@@ -99,9 +88,13 @@ class Stage:
         self.url = ""
         """Where the workload goes, if not straight to the topology."""
         self.folder: Path
+        self.heirs: list[str] = []
         self.proxy: Proxy
         self.island: Namespace
+        self._began = time.monotonic()
         self._struck: float | None = None
+        self._felt = float("inf")
+        self._short: list[float] = []
         self._served: float | None = None
         self._calmed: float | None = None
         self._slots: frozenset[int] | None = None
@@ -110,7 +103,7 @@ class Stage:
         """Do all of it. Raises Skipped."""
         with self.stack:
             more = self.cell.prepare(self) if self.cell.prepare else {}
-            settings = TopologySettings(**{**self.cell.settings, **more})
+            settings = TopologySettings(**{"port": free_row(), **self.cell.settings, **more})
             self.topology = self.stack.enter_context(LocalTopology(self.cell.kind, settings))
             self.url = self.url or self.topology.url
             if self.cell.has_workload:
@@ -125,27 +118,49 @@ class Stage:
 
     def open(self, url: str, seed: str, **options: Any) -> Workload:
         """Make a workload at *url*; the caller enters it."""
-        more = {"deadline": timedelta(seconds=DEADLINE), "policy": policy_at(self.level, self.cell.kind), **options}
-        return Workload(url, self.keys, seed=seed, **more)
+        deadline, policy = timedelta(seconds=DEADLINES[self.level]), policy_at(self.level, self.cell.kind)
+        own = {"deadline": deadline, "policy": policy, "workers": WORKERS[self.level]}
+        return Workload(url, self.keys, seed=seed, **own, **options)
 
     # What happens
 
-    def settle(self, count: int = 60, limit: float = _PATIENCE) -> None:
-        """Let it work for a moment, until *count* more operations have been acknowledged that began from now on."""
-        now, wanted = time.monotonic(), count
-        time.sleep(_BRIEF_SECONDS if self.is_quick else _WORK_SECONDS)
+    def settle(
+        self, count: int = 60, limit: float = _PATIENCE, *, seconds: float | None = None, writes: int = 0
+    ) -> None:
+        """Let it work for a moment, until *count* more operations have been acknowledged that began from now on.
+
+        seconds: how long at least. writes: how many of the operations must be writes. Where no write can be
+        acknowledged any more, for a replica is missing, a third of *count* will do.
+        """
+        count = count // 3 if self._short and self.level.needs_replicas else count
+        now, ledger = time.monotonic(), self.workload.ledger
+        first = len(ledger.entries)
+        time.sleep((_BRIEF_SECONDS if self.is_quick else _WORK_SECONDS) if seconds is None else seconds)
 
         def has_done() -> bool:
-            recent = self.workload.ledger.entries[-20 * wanted :]
-            return sum(entry.outcome is Outcome.DONE and entry.began >= now for entry in recent) >= wanted
+            done = [e for e in ledger.entries[first:] if e.outcome is Outcome.DONE and e.began >= now]
+            return len(done) >= count and sum(entry.kind in WRITES for entry in done) >= writes
 
-        self.wait(has_done, f"{count} operations more", limit)
+        self.wait(has_done, f"{count} operations more, {writes} of them writes", limit)
+
+    def warm_up(self) -> None:
+        """Let there be sessions, and writes at the level of the run, before anything happens to them."""
+        self.settle(writes=_WRITES_BEFORE)
 
     def strike(self, act: Callable[[], object], *, slots: frozenset[int] | None = None) -> None:
         """Let the fault happen. slots: those whose operations show the recovery, if not all."""
         self._slots = slots
         self._struck = time.monotonic()
         act()
+        self._felt = time.monotonic()
+
+    def lack_replica(self) -> None:
+        """Say that a replica is missing as of now: at a level that wants all, nothing may be acknowledged."""
+        self._short = [time.monotonic(), float("inf")]
+
+    def have_replicas(self) -> None:
+        """Say that it may be back as of now."""
+        self._short[1] = time.monotonic()
 
     def served(self) -> None:
         """Say that the servers have dealt with the fault by themselves as of now."""
@@ -173,17 +188,17 @@ class Stage:
                 lambda: any((sentinel.named_primary(one) or port) != port for one in sentinels), "another primary"
             )
         else:
-            heirs = [nodes[name] for name in self._heirs]
+            heirs = [nodes[name] for name in self.heirs]
             self.wait(lambda: any(cluster.own_slots(heir) for heir in heirs), "another primary")
         self.served()
 
     def choose_victim(self) -> tuple[str, frozenset[int] | None]:
-        """Name a primary, and in a cluster its slots."""
+        """Name a primary, and in a cluster its slots; its replicas are in `heirs` then."""
         name = self.topology.primary()
+        status = {one.name: one for one in self.topology.status()}
+        self.heirs = [one.name for one in status.values() if one.follows == name and one.role is Role.REPLICA]
         if self.cell.kind is not TopologyKind.CLUSTER:
             return name, None
-        status = {one.name: one for one in self.topology.status()}
-        self._heirs = [one.name for one in status.values() if one.follows == name]
         self._slots = frozenset(_slots(status[name].slots or ""))
         return name, self._slots
 
@@ -199,21 +214,29 @@ class Stage:
         waits = [e.ended - e.began for e in entries if self._struck and self._struck <= e.began < duration]
         return Run(
             entries=entries,
-            findings=[*self.findings, *check(entries)],
+            findings=[*self.findings, *check(entries), *self._short_of_replicas()],
             recovery=self._recovery(),
             detection=None if self._served is None or self._struck is None else self._served - self._struck,
             waits=waits,
             numbers=self.numbers,
+            seconds=time.monotonic() - self._began,
         )
+
+    def _short_of_replicas(self) -> list[Finding]:
+        if not self._short or not self.level.needs_replicas:
+            return []
+        return find_short(filter(self._is_concerned, self.further), *self._short)
 
     def _recovery(self) -> float | None:
         struck, entries = self._struck, self.workload.ledger.entries if self._served else ()
         if self._served is None or struck is None:
             return None
-        worked = (e.ended for e in entries if e.began >= struck and e.outcome is Outcome.DONE and self._shows(e))
+        worked = (
+            e.ended for e in entries if e.began >= self._felt and e.outcome is Outcome.DONE and self._is_concerned(e)
+        )
         return min(worked, default=float("inf")) - struck
 
-    def _shows(self, entry: Operation) -> bool:
+    def _is_concerned(self, entry: Operation) -> bool:
         return self._slots is None or (bool(entry.handle) and self.is_on_victim(entry.handle))
 
 
@@ -230,26 +253,13 @@ def _slots(text: str) -> list[int]:
     return found
 
 
-def policy_at(level: Level, kind: TopologyKind) -> coatcheck.SessionPolicy:
-    """Give the policy of the workload at *level*: all writes wait, for all replicas. Raises Skipped."""
-    if level is Level.D0:
-        return POLICY
-    if not hasattr(coatcheck, "Durability"):
-        raise Skipped("this coatcheck has no durability: only D0 can be run")
-    if kind is TopologyKind.SINGLE and level in {Level.D1, Level.D3}:
-        raise Skipped(f"{level} is about replicas, of which one server has none")
-    wanted = {Level.D1: "REPLICAS", Level.D2: "DISK", Level.D3: "DISK_AND_REPLICAS"}[level]
-    writes = dict.fromkeys(("save", "sign_in", "rotation", "revocation"), coatcheck.Level[wanted])
-    replicas = 2 if kind is TopologyKind.SENTINEL else 1
-    return replace(POLICY, durability=coatcheck.Durability(**writes, replicas=replicas))
-
-
 def violations(run: Run, cell: Cell, level: Level) -> list[Finding]:
     """Give the findings that break what is promised."""
-    counted = LOSSES if level in cell.losing else frozenset[Flaw]()
+    counted = cell.excused | (cell.may_lose if level in cell.losing else frozenset())
     return [finding for finding in run.findings if finding.flaw not in counted]
 
 
 def losses(run: Run, cell: Cell, level: Level) -> list[Finding]:
     """Give the findings that are only counted: nobody has promised otherwise."""
-    return [finding for finding in run.findings if finding not in violations(run, cell, level)]
+    broken = {id(finding) for finding in violations(run, cell, level)}
+    return [finding for finding in run.findings if id(finding) not in broken]

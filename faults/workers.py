@@ -17,6 +17,7 @@ _REST_SECONDS: Final = 0.01  # after an error: who asks again at once asks a bre
 _FEWEST, _MOST = 12, 40
 _TRIES: Final = 3
 _SUBJECTS: Final = 12
+_ENDS: Final = frozenset({"revoke", "revoke_all"})
 _WEIGHTS: Final = {
     "read": 4.0,
     "add": 8.0,
@@ -66,10 +67,17 @@ class Worker:
     """Does one thing after the other, and enters each in the ledger."""
 
     def __init__(
-        self, name: str, sessions: Operations, people: People, ledger: Ledger, *, is_last: bool = False
+        self,
+        name: str,
+        sessions: Operations,
+        people: People,
+        ledger: Ledger,
+        *,
+        is_last: bool = False,
+        is_apart: bool = False,
     ) -> None:
-        """Work with *sessions*, whose transport is watched. is_last: its reads come after all was well again."""
-        self._is_last = is_last
+        """Work with *sessions*, whose transport is watched. is_last, is_apart: of its reads; see `Operation`."""
+        self._marks = {"is_last": is_last, "is_apart": is_apart}
         self.name = name
         self._sessions = sessions
         self._people = people
@@ -92,9 +100,9 @@ class Worker:
         if what == "look_at_ended":
             gone = self._people.retired()[-20:]
             await (self.look(self._chance.choice(gone)) if gone else self.sign_in())
-        elif what == "sign_in" or len(living) < _FEWEST:
-            await self.sign_in()
-        elif what in {"revoke", "revoke_all"} or len(living) > _MOST:
+        elif what == "sign_in" or not living or (len(living) < _FEWEST and (what in _ENDS or self._is_answered)):
+            await self.sign_in()  # not again and again where that is refused: what there is can still be read
+        elif what in _ENDS or len(living) > _MOST:
             await (self.revoke_all() if what == "revoke_all" else self.revoke(self._chance.choice(living)))
         else:
             await getattr(self, what)(self._chance.choice(living))
@@ -203,8 +211,7 @@ class Worker:
             session = await look()
 
         entry = await self._do(find, Kind.READ, one.subject, one.name, secret=secret, handle=one.handle)
-        entry |= {"is_last": self._is_last}
-        self._enter(entry | {"found": None if session is None else seen(session)})
+        self._enter(entry | self._marks | {"found": None if session is None else seen(session)})
         return session
 
     async def _do(

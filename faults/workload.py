@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 import coatcheck
 from coatcheck import StoreUnavailable
+from coatcheck.engine.operations import Operations
 from coatcheck.runtime.sync import run
 from faults.ledger import Ledger, Outcome, watch
 from faults.workers import Known, People, Worker
@@ -28,17 +29,19 @@ class Workload:
         seed: str,
         workers: int = 3,
         within: Callable[[], AbstractContextManager[object]] = nullcontext,
+        is_apart: bool = False,
         **options: Any,
     ) -> None:
         """Let *workers* threads and as many tasks work at *url*.
 
-        within: what each thread enters. options: of `coatcheck.Sessions`, policy among them.
+        within: what each thread enters. is_apart: see `Operation`. options: of `coatcheck.Sessions`, policy among them.
         """
         self.ledger = Ledger()
         self.people = People(seed)
         self._open: Final = {"url": url, "keys": keys, "policy": POLICY, **options}
         self._workers = workers
         self._within = within
+        self._is_apart = is_apart
         self._has_ended = Event()
         self._threads: list[Thread] = []
 
@@ -47,7 +50,7 @@ class Workload:
         self._blocking = coatcheck.Sessions(**self._open)
         watch(self._blocking.core._store.transport)
         for number in range(self._workers):
-            worker = Worker(f"thread{number}", self._blocking.core, self.people, self.ledger)
+            worker = self._make_worker(f"thread{number}", self._blocking.core)
             self._threads.append(Thread(target=self._work, args=(worker,)))
         self._threads.append(Thread(target=self._work_on_a_loop))
         for thread in self._threads:
@@ -76,8 +79,11 @@ class Workload:
     async def _run_tasks(self) -> None:
         async with coatcheck.AsyncSessions(**self._open) as sessions:
             watch(sessions._store.transport)
-            workers = [Worker(f"task{number}", sessions, self.people, self.ledger) for number in range(self._workers)]
+            workers = [self._make_worker(f"task{number}", sessions) for number in range(self._workers)]
             await asyncio.gather(*(worker.work(self._has_ended.is_set) for worker in workers))
+
+    def _make_worker(self, name: str, sessions: Operations) -> Worker:
+        return Worker(name, sessions, self.people, self.ledger, is_apart=self._is_apart)
 
     @property
     def done(self) -> int:

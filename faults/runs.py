@@ -1,0 +1,59 @@
+"""Runs of a cell: one after the other, or some at once, each in a process of its own."""
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from types import TracebackType
+from typing import Any, Final, Self
+
+from faults.cells import CELLS
+from faults.levels import Level
+from faults.ports import take_share
+from faults.stage import Run, Stage
+
+
+class Runs:
+    """Plays cells. Within the block its processes live."""
+
+    def __init__(self, jobs: int) -> None:
+        """Play *jobs* runs at once. 1: one after the other, in this process."""
+        self._jobs: Final = jobs
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        if self._jobs > 1:
+            context = multiprocessing.get_context("spawn")  # threads of who plays are no business of theirs
+            places: Any = context.Queue()
+            for place in range(self._jobs):
+                places.put(place)
+            self._pool = ProcessPoolExecutor(self._jobs, context, initializer=_settle_in, initargs=(places, self._jobs))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """End the processes, when what they do has ended."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def play(self, name: str, level: Level, count: int, *, is_quick: bool) -> Iterator[Run]:
+        """Give *count* runs of the cell called *name*, as they end. Raises Skipped."""
+        if self._pool is None:
+            yield from (_play(name, level, is_quick) for _ in range(count))
+            return
+        futures = [self._pool.submit(_play, name, level, is_quick) for _ in range(count)]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _settle_in(places: Any, shares: int) -> None:
+    take_share(places.get(), shares)
+
+
+def _play(name: str, level: Level, is_quick: bool) -> Run:  # noqa: FBT001  a pool hands over what stands in order
+    return Stage(CELLS[name], level, is_quick=is_quick).run()
