@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faults.checker import GRACE, LOSSES, Flaw, check
+from faults.checker import GRACE, LOSSES, Flaw, check, find_short
 from faults.ledger import Kind, Ledger, Operation, Outcome, Seen, from_lines, to_line
 
 
@@ -352,6 +352,53 @@ def test_wrong_histories(steps, data):
         flaw = data.draw(st.sampled_from(sorted(falsified)))
         story.entries[-1] = replace(last, found=falsified[flaw])
         assert flaw in story.flaws()
+
+
+@pytest.mark.requirement("R48")
+def test_stale_read(story):
+    """A read by who was cut off and could not know of an end is told apart from an end that was undone."""
+    story.tell(Kind.REVOKE, value=1)
+    story.read(is_apart=True)
+    story.read(None, secret=-1, is_last=True)
+
+    assert story.flaws() == ["STALE_READ"]
+
+
+def test_stale_read_of_an_undone_end(story):
+    """A session that is still there in the end was brought back, whoever had read it before."""
+    story.tell(Kind.REVOKE, value=1)
+    story.read(is_apart=True)
+    story.read(secret=-1, is_last=True)
+
+    assert story.flaws() == ["REVOCATION_UNDONE", "STALE_READ"]
+
+
+@pytest.mark.requirement("R46")
+@pytest.mark.parametrize("kind", [Kind.SIGN_IN, Kind.ADD, Kind.SET, Kind.ROTATE, Kind.REVOKE, Kind.REVOKE_ALL])
+def test_short_write(kind):
+    """A write that was acknowledged while a replica was missing was confirmed by nobody."""
+    story = Story()
+    story.tell(kind, at=5)
+
+    (found,) = find_short(story.entries, 5, 5.5)
+    assert (found.flaw, found.shown_by) == (Flaw.SHORT_WRITE, story.entries[0])
+
+
+@pytest.mark.parametrize("fields", [{"at": 4.9}, {"at": 5.1}, {"at": 5, "outcome": Outcome.UNKNOWN}])
+def test_write_that_may_have_been_confirmed(fields):
+    """A write that began earlier or ended later may have been confirmed; one that says that it fell short is right."""
+    story = Story()
+    story.tell(Kind.ADD, **fields)
+
+    assert find_short(story.entries, 5, 5.5) == []
+
+
+def test_reads_wait_for_nobody(story):
+    """A read while a replica is missing is right."""
+    story.entries.clear()
+    story.read(at=5)
+
+    assert find_short(story.entries, 4, 6) == []
 
 
 def test_what_may_be_lost():
