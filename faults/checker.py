@@ -128,7 +128,8 @@ class _Session:
                 self._judge_content(read)
         for end in self._ends:
             others = min((other.began for other in self._ends if other is not end), default=_NEVER)
-            if end.kind is Kind.REVOKE and end.outcome is Outcome.DONE and not end.value and others > end.ended:
+            is_explained = others <= end.ended or self._is_replay_before(end.ended)
+            if end.kind is Kind.REVOKE and end.outcome is Outcome.DONE and not end.value and not is_explained:
                 self._note(Flaw.SIGN_IN_MISSING, end, "there was nothing to revoke")
         return list(self._found.values())
 

@@ -19,7 +19,7 @@ _LIBRARIES: Final = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
 _DISK: Final = "24m"
 _HOUR: Final = 3600
 _SYS_ADMIN: Final = 21  # linux/capability.h
-_AFTERWARDS: Final = 150
+_AFTERWARDS: Final = 90
 _WRITES_AGAIN: Final = 20
 _REFILLED: Final = 60.0  # seconds until sentinels have made a former primary a replica
 

@@ -16,7 +16,7 @@ from faults.stage import Stage
 _FROZEN_SECONDS: Final = 30.0
 _FROZEN_BRIEFLY: Final = 2.5
 _BETWEEN_SCRIPTS: Final = 0.2
-_AFTERWARDS: Final = 150
+_AFTERWARDS: Final = 90
 _WRITES_AGAIN: Final = 20
 _DATA: Final = ("node1", "node2", "node3")
 

@@ -152,8 +152,11 @@ class Worker:
             session = await self.read(one)
             if session is None:
                 return
+            is_unknown = False
             for _ in range(_TRIES):
-                if await self._rotate(one, session) is not Outcome.UNKNOWN:
+                outcome = await self._rotate(one, session)
+                is_unknown |= outcome is Outcome.UNKNOWN
+                if outcome is Outcome.DONE or not is_unknown:
                     return
             one.is_retired = True  # nobody knows which secret is good
         finally:

@@ -78,6 +78,16 @@ def test_nothing_to_revoke(story):
     assert story.flaws() == ["SIGN_IN_MISSING"]
 
 
+def test_nothing_to_revoke_after_a_replay(story):
+    """A revocation that finds nothing to end is right where a former secret, used too late, has ended the session."""
+    story.tell(Kind.ROTATE, secret=1, outcome=Outcome.UNKNOWN)
+    story.now += GRACE
+    story.read(None, secret=0)
+    story.tell(Kind.REVOKE, value=0)
+
+    assert story.flaws() == []
+
+
 def test_unacknowledged_sign_in():
     """A sign-in that was not acknowledged may be missing."""
     story = Story()
