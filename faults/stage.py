@@ -19,6 +19,7 @@ from coatcheck.runtime.local.topology import LocalTopology
 from coatcheck.runtime.topology import slot_of
 from faults.checker import LOSSES, Finding, Flaw, check, find_short
 from faults.ledger import WRITES, Operation, Outcome
+from faults.ledger import Kind as Did
 from faults.levels import DEADLINES, NO_LEVEL, WORKERS, Level, policy_at
 from faults.ports import free_row
 from faults.proxy import Namespace, Proxy
@@ -144,8 +145,10 @@ class Stage:
         self.wait(has_done, f"{count} operations more, {writes} of them writes", limit)
 
     def warm_up(self) -> None:
-        """Let there be sessions, and writes at the level of the run, before anything happens to them."""
+        """Let there be sessions, and writes of each kind at the level of the run, before anything happens to them."""
         self.settle(writes=_WRITES_BEFORE)
+        wanted, entries = WRITES - {Did.REVOKE_ALL}, self.workload.ledger.entries
+        self.wait(lambda: wanted <= {e.kind for e in entries if e.outcome is Outcome.DONE}, "writes of each kind")
 
     def strike(self, act: Callable[[], object], *, slots: frozenset[int] | None = None) -> None:
         """Let the fault happen. slots: those whose operations show the recovery, if not all."""
