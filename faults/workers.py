@@ -230,7 +230,9 @@ class Worker:
         try:
             await act()
         except SessionRevoked:
-            entry |= {"kind": Kind.READ, "secret": -1}
+            # Sent again, since the first reply was lost, it may have been carried out before the session ended.
+            is_certain = trace.writes <= 1
+            entry |= {"kind": Kind.READ, "secret": -1} if is_certain else {"outcome": Outcome.UNKNOWN}
         except RecordCorrupted as error:
             entry |= {"outcome": Outcome.UNKNOWN, "problem": str(error), "is_corrupted": True}
         except StoreError as error:
