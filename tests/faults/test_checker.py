@@ -364,7 +364,6 @@ def test_wrong_histories(steps, data):
         assert flaw in story.flaws()
 
 
-@pytest.mark.requirement("R48")
 def test_stale_read(story):
     """A read by who was cut off and could not know of an end is told apart from an end that was undone."""
     story.tell(Kind.REVOKE, value=1)
@@ -383,7 +382,6 @@ def test_stale_read_of_an_undone_end(story):
     assert story.flaws() == ["REVOCATION_UNDONE", "STALE_READ"]
 
 
-@pytest.mark.requirement("R46")
 @pytest.mark.parametrize("kind", [Kind.SIGN_IN, Kind.ADD, Kind.SET, Kind.ROTATE, Kind.REVOKE, Kind.REVOKE_ALL])
 def test_short_write(kind):
     """A write that was acknowledged while a replica was missing was confirmed by nobody."""

@@ -18,7 +18,6 @@ def judged(cell, level, *flaws):
     return tuple([found.flaw.name for found in judge(run, CELLS[cell], level)] for judge in (violations, losses))
 
 
-@pytest.mark.requirement("R25")
 @pytest.mark.parametrize(
     ("cell", "level", "is_promised"),
     [
