@@ -237,7 +237,8 @@ class Stage:
         worked = (
             e.ended for e in entries if e.began >= self._felt and e.outcome is Outcome.DONE and self._is_concerned(e)
         )
-        return min(worked, default=float("inf")) - struck
+        tried = any(e.kind is Did.READ and e.began >= self._served and self._is_concerned(e) for e in entries)
+        return min(worked, default=float("inf")) - struck if tried else None  # by chance, nobody may have wanted it
 
     def _is_concerned(self, entry: Operation) -> bool:
         return self._slots is None or (bool(entry.handle) and self.is_on_victim(entry.handle))
