@@ -46,6 +46,10 @@ class Brittle:
         """Wait."""
         await self._sound.pause(seconds)
 
+    async def has_stood_since(self, moment):
+        """Say that nobody took the server's place."""
+        return await self._sound.has_stood_since(moment)
+
     def close(self):
         """Close the connections."""
         self._sound.close()

@@ -137,6 +137,10 @@ class Crossed:
         late, self._late[kind] = self._late.get(kind, replies), replies
         return late if self.crosses else replies
 
+    async def has_stood_since(self, moment):
+        """Say that nobody took the server's place."""
+        return await self._sound.has_stood_since(moment)
+
     async def pause(self, seconds):
         """Wait."""
         await self._sound.pause(seconds)

@@ -145,6 +145,7 @@ def test_wrong_port(url):
         ({"retry": None}, "retry cannot be set: what is sent again, and when, is decided within the deadline."),
         ({"decode_responses": True}, "decode_responses cannot be set: replies are read as bytes. Leave it out"),
         ({"sentinel_password": "x"}, "sentinel_password is for a sentinel:// address; leave it out"),
+        ({"sentinel_lease": 3}, "sentinel_lease is for a sentinel:// address; leave it out"),
     ],
 )
 def test_wrong_settings(options, text):
@@ -153,6 +154,18 @@ def test_wrong_settings(options, text):
         Settings.read(Address("redis://h"), options)
 
     assert str(refused.value).startswith(text)
+
+
+def test_lease_of_a_primary():
+    """A primary is relied on for three seconds, or as long as the argument or the URL says; 0 is for ever."""
+    there = Address("sentinel://h/name")
+
+    assert Settings.read(there, {}).lease == 3
+    assert Settings.read(there, {"sentinel_lease": timedelta(seconds=5)}).lease == 5
+    assert Settings.read(Address("sentinel://h/name?sentinel_lease=0"), {"sentinel_lease": 5}).lease == 0
+    for wrong in (0.4, 61):
+        with pytest.raises(ConfigurationError, match="^sentinel_lease must be 0.5 to 60 seconds, or 0: then a primary"):
+            Settings.read(there, {"sentinel_lease": wrong})
 
 
 def test_deadline(monkeypatch):

@@ -237,7 +237,10 @@ class Store:
     async def _read(self, handle: Handle, others: tuple[str, ...]) -> tuple[Opened | None, list[bytes | None]]:
         names = (self._keys.record(handle), self._keys.epoch(handle.partition))
         changes, asked_at = self.leases.changes if self.leases else 0, await self.now() if self.leases else 0
+        sent_at = monotonic()
         ((record, epoch, *found),) = await self._call(("MGET", *names, *others))
+        if record is None and not await self.transport.has_stood_since(sent_at):
+            ((record, epoch, *found),) = await self._call(("MGET", *names, *others))
         if record is not None and self._records.has_key_of(record):
             await self._dictionaries.learn(record, *found)
         opened = self._opened(handle, record, epoch)

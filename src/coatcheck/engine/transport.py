@@ -28,6 +28,14 @@ class Transport(Protocol):
         """
         ...
 
+    async def has_stood_since(self, moment: float) -> bool:
+        """Make sure that no server has taken another's place since *moment* (monotonic, seconds); False: one has.
+
+        For an answer that is costly if it comes from a server that had been replaced: False means to ask again. Raises
+        StoreUnavailable where it cannot be found out.
+        """
+        ...
+
     async def survey(self) -> list[Seen]:
         """Ask every primary, and every sentinel there is, how it is set up. Raises StoreUnavailable."""
         ...

@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
+from coatcheck.model.errors import ConfigurationError
 from coatcheck.runtime.address import Address, Kind, Node
 from coatcheck.runtime.batch import Batch
 from coatcheck.runtime.blocking import make_connection, refuse_replica
@@ -92,17 +93,17 @@ class _Line:
 
     async def exchange(self, batch: Batch, ends_at: float) -> None:
         """Send *batch* and fill in what comes back."""
-        if batch.is_sentinel or batch.wait is not None or len(batch.commands) > _LONG:
-            await self._exchange_alone(batch, ends_at)
-            return
         try:
+            if batch.is_sentinel or batch.wait is not None or len(batch.commands) > _LONG:
+                await self._exchange_alone(batch, ends_at)
+                return
             shared = self._shared.get(batch.node)
             if shared is None or shared.is_lost or self._generation != self._topology.generation:
                 shared = await self._connected(batch.node, ends_at)
             batch.replies = await shared.call(batch.commands, min(ends_at - monotonic(), self._settings.attempt))
         except TimeoutError:
             batch.error = NoAnswer("no answer in time")
-        except (*FOREIGN, Busy) as error:
+        except (*FOREIGN, Busy, ConfigurationError) as error:
             batch.error = error
 
     async def _connected(self, node: Node, ends_at: float) -> SharedConnection:

@@ -24,6 +24,7 @@ from coatcheck.runtime.batch import Batch
 from coatcheck.runtime.carrier import Carrier
 from coatcheck.runtime.errors import FOREIGN, Busy, NotPrimary
 from coatcheck.runtime.tls import Trust
+from coatcheck.runtime.topology import share
 
 _SHORTEST: Final = 0.001  # to a socket, 0 means not to wait at all
 
@@ -46,18 +47,24 @@ class BlockingTransport(Carrier):
         time.sleep(seconds)  # noqa: ASYNC251  blocking is what this transport is for
 
     async def exchange(self, batches: list[Batch], ends_at: float) -> None:
-        """See `Carrier.exchange`. Everything is sent before anything is read."""
-        if len(batches) > 1:  # in the same order by all threads: none has what another waits for
+        """See `Carrier.exchange`. Everything is sent before anything is read.
+
+        Of several sentinels one that cannot be connected to leaves the others their share of the time.
+        """
+        if len(batches) > 1 and not batches[0].is_sentinel:
+            # in the same order by all threads: none has what another waits for
             batches = sorted(batches, key=lambda batch: batch.node)
         sent: list[tuple[Batch, _Pool, Any]] = []
         try:
-            for batch in batches:
+            for remaining, batch in zip(range(len(batches), 0, -1), batches, strict=True):
                 try:
                     pool = self._pool(batch.node, is_sentinel=batch.is_sentinel)
                     connection = pool.take(ends_at)
                     sent.append((batch, pool, connection))
-                    connection.limit.ends_at = min(ends_at, monotonic() + self.settings.attempt)
+                    limit = min(ends_at, monotonic() + self.settings.attempt)
+                    connection.limit.ends_at = share(limit, remaining) if batch.is_sentinel else limit
                     connection.connect()  # where it is not
+                    connection.limit.ends_at = limit
                     batch.close(connection.limit.ends_at - monotonic())
                     connection.send_packed_command(_packed(connection, batch), check_health=False)
                 except (*FOREIGN, Busy) as error:

@@ -8,6 +8,7 @@ docs/decisions/0018. What is sent again, when and how often, and when nothing is
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -31,19 +32,21 @@ from redis.exceptions import (
 from coatcheck.engine.checkup import Seen
 from coatcheck.engine.transport import Command
 from coatcheck.model.errors import ConfigurationError, StoreUnavailable
-from coatcheck.runtime.address import Address, Node
+from coatcheck.runtime.address import Address, Kind, Node
 from coatcheck.runtime.batch import ALONG, BEHIND, WAITING, Batch, Call
 from coatcheck.runtime.breaker import Breaker, Budget, backoff
 from coatcheck.runtime.errors import FOREIGN, Busy, Interrupted, code_of, is_refusal, is_untrusted, translated
+from coatcheck.runtime.sentinel import Sentinel
 from coatcheck.runtime.settings import Settings
 from coatcheck.runtime.survey import survey
 from coatcheck.runtime.tls import Trust
-from coatcheck.runtime.topology import Cluster, Single, topology_of
+from coatcheck.runtime.topology import Cluster, Single, Topology
 
 _RETRIES: Final = 5
 _ROUNDS: Final = 8  # so often a call is sent on, or sent again with its script, before it has to pause
 _COMMANDS_A_DEADLINE: Final = 16
 _LOOK_AGAIN_SECONDS: Final = 0.05
+_CONFIRM_AGAIN_SECONDS: Final = 0.01
 _NOT_NOW: Final = frozenset({"CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "TRYAGAIN", "UNBLOCKED"})
 _CUT_OFF: Final = frozenset({"NOREPLICAS", "MISCONF"})  # another may have taken over from who says this
 _NO_PRIMARY: Final = "cannot be used with replica"  # the reply of WAIT and WAITAOF
@@ -61,24 +64,28 @@ class Carrier(ABC):
         self.settings = Settings.read(address, options)
         self.trust = Trust(self.settings.connection)
         self.sentinel_trust = Trust(self.settings.sentinel)
-        self.topology = topology_of(address)
+        self.topology = _topology_of(address, self.settings)
         self._budget = Budget(monotonic())
         self._breakers: dict[Node, Breaker] = {}
-        self._look_at = 0.0
+        self._lookout = Breaker()
+        self._looked_at = 0.0
+        self._not_found: Exception = LostConnection("it is still being looked for")
 
     async def call(self, *commands: Command) -> list[Any]:
         """Carry *commands* out; see `Transport.call`."""
         if not self.topology.is_known and isinstance(self.topology, Single):
             self.topology.place(await self._join())
         self._budget.count()
-        ends_at, sent = self._deadline(len(commands)), None
+        now, sent = monotonic(), None
+        ends_at = now + self._time_for(len(commands))
         if len(commands) > 1 and commands[-1][0] in WAITING:
             *wanted, wait = commands
             waiting = Call(tuple(wanted), ends_at, wait)
             await self._carry_out(waiting, waiting.commands)
             return [*waiting.replies, waiting.confirmed]
-        node = self.topology.sole
-        if node is not None and not self.topology.is_stale and not self._breakers:  # as nearly always
+        topology, node = self.topology, self.topology.sole
+        if node is not None and now < topology.renew_at and not topology.is_stale and not self._breakers:
+            # as nearly always
             sent = Batch(node, list(commands), list(range(len(commands))))
             await self.exchange([sent], ends_at)
             if sent.is_good:
@@ -117,7 +124,7 @@ class Carrier(ABC):
                 self.topology.place(await self._join())
         else:
             try:
-                await self.topology.refresh(self.ask, self._deadline(1))
+                await self.topology.refresh(self, monotonic() + self._time_for(1))
             except FOREIGN as error:
                 raise translated(error, self.address) from error
         node = self.topology.sole
@@ -127,8 +134,18 @@ class Carrier(ABC):
         """See `Transport.survey`."""
         return await survey(self)
 
-    def _deadline(self, commands: int) -> float:
-        return monotonic() + self.settings.deadline * max(1, commands / _COMMANDS_A_DEADLINE)
+    async def has_stood_since(self, moment: float) -> bool:
+        """See `Transport.has_stood_since`. With Sentinel: a round trip to the sentinels, for all who wait for it."""
+        asked_at = monotonic()
+        call = Call((), asked_at + self._time_for(1))
+        while not self.topology.is_confirmed(asked_at):
+            await self._look(call, every=_CONFIRM_AGAIN_SECONDS)
+            if not self.topology.is_confirmed(asked_at):
+                await self._wait_for_retry(call)
+        return self.topology.changed_at < moment
+
+    def _time_for(self, commands: int) -> float:
+        return self.settings.deadline * max(1, commands / _COMMANDS_A_DEADLINE)
 
     async def _carry_out(self, call: Call, wanted: tuple[Command, ...], sent: Batch | None = None) -> None:
         """Do what is left of *call*. sent: what has been exchanged already, and not gone well."""
@@ -149,9 +166,10 @@ class Carrier(ABC):
 
     async def _exchanged(self, call: Call, wanted: tuple[Command, ...]) -> list[Batch]:
         """Send what is missing; give what came of it, nothing where nobody is known to send it to."""
-        if self.topology.is_stale:
+        topology = self.topology
+        if topology.is_stale or monotonic() >= topology.renew_at:
             await self._look(call)
-        batches = self._batches(call, wanted) if self.topology.is_known else []
+        batches = self._batches(call, wanted) if topology.is_usable(monotonic()) else []
         if batches:
             await self.exchange(batches, call.ends_at)
         return batches
@@ -169,20 +187,34 @@ class Carrier(ABC):
         if node is not None and isinstance(self.topology, Single):
             self.drop(node)
             self.topology.place(node)
-        call.ends_at = self._deadline(len(call.commands))
+        call.ends_at = monotonic() + self._time_for(len(call.commands))
 
-    async def _look(self, call: Call) -> None:
-        """Look again where the servers are, unless another call has just begun to."""
-        now = monotonic()
-        if now < self._look_at:
+    async def _look(self, call: Call, *, every: float = _LOOK_AGAIN_SECONDS) -> None:
+        """Look again where the servers are, unless another call has begun to within so many seconds.
+
+        Raises StoreUnavailable where that was in vain several times in a row.
+        """
+        now, topology = monotonic(), self.topology
+        if now < self._looked_at + every:
             return
-        self._look_at = now + _LOOK_AGAIN_SECONDS
+        if not topology.is_usable(now) and not self._lookout.admits(now):
+            raise StoreUnavailable(
+                f"{self.address} cannot be reached: not tried: it was looked for {self._lookout.failures} times in a "
+                f"row in vain, and is left alone for a moment: {self._not_found}"
+            ) from self._not_found
+        self._looked_at = now
         try:
-            await self.topology.refresh(self.ask, min(call.ends_at, now + self.settings.attempt))
+            await topology.refresh(self, min(call.ends_at, now + self.settings.attempt))
         except FOREIGN as error:
+            call.trouble = error
+            if topology.is_usable(monotonic()):
+                return
             if is_refusal(error) or is_untrusted(error):
                 raise translated(error, self.address) from error
-            call.trouble = error
+            self._not_found = error
+            self._lookout.fail(monotonic())
+        else:
+            self._lookout = Breaker()
 
     async def ask(self, node: Node, command: Command, ends_at: float) -> Any:
         """Put *command* to *node*, once, until *ends_at* (monotonic, seconds). Raises redis-py's errors."""
@@ -194,6 +226,16 @@ class Carrier(ABC):
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+    async def ask_all(self, nodes: Sequence[Node], commands: Sequence[Command], ends_at: float) -> list[Batch]:
+        """See `Asker.ask_all`. Raises ConfigurationError."""
+        places = list(range(len(commands)))
+        batches = [Batch(node, list(commands), places, is_sentinel=True) for node in nodes]
+        await self.exchange(batches, ends_at)
+        for batch in batches:
+            if isinstance(batch.error, ConfigurationError):
+                raise batch.error
+        return batches
 
     def _batches(self, call: Call, wanted: tuple[Command, ...]) -> list[Batch]:
         """Sort the commands that have no reply yet by server. Those without a key go along with the others."""
@@ -317,7 +359,7 @@ class Carrier(ABC):
 
     async def _wait_for_retry(self, call: Call) -> None:
         """Wait a moment before the next attempt. Raises StoreUnavailable when there is to be none."""
-        now, trouble = monotonic(), call.trouble or LostConnection("it is still being looked for")
+        now, trouble = monotonic(), call.trouble or self._not_found
         call.retries += 1
         wait = backoff(call.retries)
         if isinstance(trouble, Busy) or now + wait >= call.ends_at:
@@ -334,3 +376,11 @@ class Carrier(ABC):
                     f"{translated(trouble, self.address)} (not tried again: too many calls have failed of late)"
                 ) from trouble
         await self.pause(wait)
+
+
+def _topology_of(address: Address, settings: Settings) -> Topology:
+    if address.kind is Kind.SENTINEL:
+        return Sentinel(address.seeds, address.service, settings.lease)
+    if address.kind is Kind.CLUSTER:
+        return Cluster(address.seeds)
+    return Single(address.seeds[0] if address.seeds else None)

@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from collections.abc import Iterator
 from typing import Final
 
 from redis.exceptions import (
@@ -66,14 +67,22 @@ def is_refusal(error: BaseException) -> bool:
     return any(isinstance(reason, AuthenticationError | AuthorizationError) for reason in (error, error.__cause__))
 
 
+def is_refused(error: BaseException) -> bool:
+    """Say whether nobody listens there: the host answers, and says so."""
+    return any(isinstance(reason, ConnectionRefusedError) for reason in _reasons(error))
+
+
 def is_untrusted(error: BaseException) -> bool:
     """Say whether the server's certificate was refused."""
+    return any(isinstance(reason, ssl.SSLCertVerificationError) for reason in _reasons(error))
+
+
+def _reasons(error: BaseException) -> Iterator[BaseException]:
+    """Give *error*, and what lies behind it."""
     reason: BaseException | None = error
     while reason is not None:
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            return True
+        yield reason
         reason = reason.__cause__ or reason.__context__
-    return False
 
 
 def translated(error: BaseException, address: Address) -> SessionError:

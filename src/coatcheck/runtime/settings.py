@@ -6,6 +6,8 @@ Ours:
                       timedelta; in a URL and in the environment, seconds
     socket_timeout    how much of that one attempt may take, in seconds (half of the deadline)
     max_connections   to one server, of one process or event loop (64)
+    sentinel_lease    for how long a primary is used that no majority of the sentinels has confirmed (3 s; 0: until it
+                      fails). A timedelta, or seconds
     sentinel_...      what Sentinel is to be told otherwise: sentinel_username, sentinel_password,
                       sentinel_credential_provider, sentinel_ssl_...
 
@@ -25,6 +27,9 @@ from coatcheck.runtime.batch import WAITS_AT_MOST
 _DEADLINE: Final = timedelta(milliseconds=250)
 _MAX_CONNECTIONS: Final = 64
 _SENTINEL: Final = "sentinel_"
+_LEASE: Final = timedelta(seconds=3)
+_SHORTEST_LEASE: Final = 0.5
+_LONGEST_LEASE: Final = 60.0
 _LOGIN: Final = frozenset({"username", "password", "credential_provider"})
 _SET: Final[dict[str, Any]] = {"protocol": 2, "driver_info": None, "decode_responses": False}
 _TAKEN: Final = {
@@ -45,12 +50,13 @@ _TAKEN: Final = {
 class Settings:
     """What was set.
 
-    deadline, attempt: seconds. connection: redis-py's options of a connection; sentinel: of one to a sentinel. They
-    hold secrets.
+    deadline, attempt, lease: seconds; lease 0: none. connection: redis-py's options of a connection; sentinel: of one
+    to a sentinel. They hold secrets.
     """
 
     deadline: float
     attempt: float
+    lease: float
     max_connections: int
     connection: dict[str, Any] = field(repr=False)
     sentinel: dict[str, Any] = field(repr=False)
@@ -70,11 +76,13 @@ class Settings:
         own = {name.removeprefix(_SENTINEL): options.pop(name) for name in list(options) if name.startswith(_SENTINEL)}
         if own and address.kind is not Kind.SENTINEL:
             raise ConfigurationError(f"{_SENTINEL}{next(iter(own))} is for a sentinel:// address; leave it out")
+        lease = _lease(own.pop("lease", None))
         connection = {**options, **_SET}
         shared = {name: value for name, value in connection.items() if name not in _LOGIN and name != "db"}
         return cls(
             deadline=deadline,
             attempt=min(attempt, deadline),
+            lease=lease,
             max_connections=max_connections,
             connection=connection,
             sentinel={**shared, **own},
@@ -98,4 +106,18 @@ def _seconds(name: str, value: object) -> float:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise ConfigurationError(f"{name} must be longer than nothing: a timedelta, or a number of seconds")
+    return seconds
+
+
+def _lease(value: object) -> float:
+    if value is None:
+        value = _LEASE
+    if value in {0, "0", timedelta(0)}:
+        return 0.0
+    seconds = _seconds(f"{_SENTINEL}lease", value)
+    if not _SHORTEST_LEASE <= seconds <= _LONGEST_LEASE:
+        raise ConfigurationError(
+            f"{_SENTINEL}lease must be {_SHORTEST_LEASE:g} to {_LONGEST_LEASE:g} seconds, or 0: then a primary is used "
+            "until it fails, also where it is cut off and another has taken over"
+        )
     return seconds

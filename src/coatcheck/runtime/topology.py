@@ -1,13 +1,14 @@
-"""Which server a command goes to: the one there is, the primary that Sentinel names, or the node that has the slot.
+"""Which server a command goes to: the one there is, or the node that has the slot; with Sentinel: `sentinel`.
 
-Nothing here does I/O: what has to be asked is asked through the function handed to `refresh`. Writes and reads alike
+Nothing here does I/O: what has to be asked is asked through the carrier handed to `refresh`. Writes and reads alike
 go to primaries. What has been learned is replaced as a whole, so that threads need no lock.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
+from math import inf
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ConnectionError as LostConnection
@@ -15,21 +16,32 @@ from redis.exceptions import ResponseError
 
 from coatcheck.engine.transport import Command
 from coatcheck.model.errors import ConfigurationError
-from coatcheck.runtime.address import Address, Kind, Node
+from coatcheck.runtime.address import Node
+from coatcheck.runtime.batch import Batch
 from coatcheck.runtime.errors import FOREIGN
-
-Ask = Callable[[Node, Command, float], Awaitable[Any]]
-"""Puts a command to a server, until a moment (monotonic, seconds); gives its reply or raises redis-py's errors."""
 
 _KEYLESS: Final = frozenset({"TIME", "SCAN", "HELLO", "PING", "INFO", "WAIT", "WAITAOF"})
 _AT_ONCE: Final = 3  # a server that is asked where the others are gets a third of the time that is left
+
+
+class Asker(Protocol):
+    """Puts questions to servers, until a moment (monotonic, seconds)."""
+
+    async def ask(self, node: Node, command: Command, ends_at: float) -> Any:
+        """Give the reply of *node*. Raises redis-py's errors."""
+        ...
+
+    async def ask_all(self, nodes: Sequence[Node], commands: Sequence[Command], ends_at: float) -> list[Batch]:
+        """Give what came of putting *commands* to each of *nodes*, which are sentinels, at the same time."""
+        ...
 
 
 class Topology(ABC):
     """Where the commands go.
 
     nodes: every server that may be spoken to. is_known: whether there is somewhere to go. is_stale: whether to look
-    again before the next call. generation: grows when *nodes* change.
+    again before the next call. renew_at: from when on to look again in any case (monotonic, seconds). generation: grows
+    when *nodes* change. changed_at: when one server last took the place of another for all.
     """
 
     nodes: frozenset[Node] = frozenset()
@@ -37,7 +49,17 @@ class Topology(ABC):
     """The server that all commands go to, unless they are spread."""
     is_known = False
     is_stale = False
+    renew_at = inf
     generation = 0
+    changed_at = -inf
+
+    def is_usable(self, now: float) -> bool:  # noqa: ARG002  it is only Sentinel's that runs out
+        """Say whether what is known may be relied on *now*."""
+        return self.is_known
+
+    def is_confirmed(self, since: float) -> bool:  # noqa: ARG002  the servers themselves know their place
+        """Say whether it has been found out that the servers have their place, by questions asked *since* or later."""
+        return True
 
     @abstractmethod
     def route(self, command: Command) -> Node | None:
@@ -48,7 +70,7 @@ class Topology(ABC):
         """Take note that *node* did not do as the server should that was meant."""
 
     @abstractmethod
-    async def refresh(self, ask: Ask, ends_at: float) -> None:
+    async def refresh(self, asker: Asker, ends_at: float) -> None:
         """Learn where the servers are, until *ends_at*. Raises redis-py's errors, and ConfigurationError."""
 
 
@@ -73,53 +95,8 @@ class Single(Topology):
     def doubt(self, node: Node) -> None:
         """See `Topology.doubt`: there is nobody to ask."""
 
-    async def refresh(self, ask: Ask, ends_at: float) -> None:
+    async def refresh(self, asker: Asker, ends_at: float) -> None:
         """See `Topology.refresh`: the same."""
-
-
-class Sentinel(Topology):
-    """The primary that Sentinel names."""
-
-    is_stale = True
-
-    def __init__(self, seeds: tuple[Node, ...], service: str) -> None:
-        """Ask *seeds* for the primary of *service*."""
-        self._sentinels = seeds
-        self._service = service
-
-    def route(self, command: Command) -> Node | None:  # noqa: ARG002  they all go there
-        """See `Topology.route`."""
-        return self.sole
-
-    def doubt(self, node: Node) -> None:
-        """See `Topology.doubt`."""
-        if node == self.sole:
-            self.is_stale = True
-
-    async def refresh(self, ask: Ask, ends_at: float) -> None:
-        """See `Topology.refresh`.
-
-        One that does not answer, or names whom we doubt, is asked last the next time: it may be cut off.
-        """
-        problem: Exception = LostConnection(f"no sentinel knows a primary called {self._service!r}")
-        for remaining in range(len(self._sentinels), 0, -1):
-            sentinel, *others = self._sentinels
-            try:
-                reply = await ask(
-                    sentinel, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service), _share(ends_at, remaining)
-                )
-            except FOREIGN as error:
-                problem, reply = error, None
-            node = Node(reply[0].decode(), int(reply[1])) if reply else None
-            if node is None or node == self.sole:
-                self._sentinels = (*others, sentinel)
-            if node is not None:
-                if node != self.sole:
-                    self.sole, self.nodes, self.is_known = node, frozenset({node}), True
-                    self.generation += 1
-                self.is_stale = False
-                return
-        raise problem
 
 
 class Cluster(Topology):
@@ -157,13 +134,15 @@ class Cluster(Topology):
             self._name({*self.primaries, node})
         self.is_stale = True
 
-    async def refresh(self, ask: Ask, ends_at: float) -> None:
+    async def refresh(self, asker: Asker, ends_at: float) -> None:
         """See `Topology.refresh`."""
         problem: Exception = LostConnection("no node of the Cluster answers")
         asked = self._asked
         for position, node in enumerate(asked):
             try:
-                shards = await ask(node, ("CLUSTER", "SLOTS"), _share(ends_at, len(asked) - position))
+                shards = await asker.ask(
+                    node, ("CLUSTER", "SLOTS"), share(ends_at, min(len(asked) - position, _AT_ONCE))
+                )
             except FOREIGN as error:
                 if isinstance(error, ResponseError) and "cluster support disabled" in str(error):
                     raise ConfigurationError(f"{node} is no node of a Cluster: write redis://{node}") from None
@@ -210,15 +189,6 @@ class Cluster(Topology):
         return [(number if cursor else number + 1) << 64 | cursor, reply[1]]
 
 
-def topology_of(address: Address) -> Topology:
-    """Make the topology of *address*."""
-    if address.kind is Kind.SENTINEL:
-        return Sentinel(address.seeds, address.service)
-    if address.kind is Kind.CLUSTER:
-        return Cluster(address.seeds)
-    return Single(address.seeds[0] if address.seeds else None)
-
-
 def slot_of(command: Command) -> int | None:
     """Give the slot of the first key of *command*; None if it has no key."""
     if command[0] in _KEYLESS:
@@ -227,6 +197,7 @@ def slot_of(command: Command) -> int | None:
     return key_slot(key if isinstance(key, bytes) else str(key).encode())
 
 
-def _share(ends_at: float, remaining: int) -> float:
+def share(ends_at: float, parts: int) -> float:
+    """Give until when the first of so many *parts* of the time left lasts."""
     now = monotonic()
-    return now + (ends_at - now) / min(remaining, _AT_ONCE)
+    return now + (ends_at - now) / parts
