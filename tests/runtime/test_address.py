@@ -164,7 +164,9 @@ def test_lease_of_a_primary():
     assert Settings.read(there, {"sentinel_lease": timedelta(seconds=5)}).lease == 5
     assert Settings.read(Address("sentinel://h/name?sentinel_lease=0"), {"sentinel_lease": 5}).lease == 0
     for wrong in (0.4, 61):
-        with pytest.raises(ConfigurationError, match="^sentinel_lease must be 0.5 to 60 seconds, or 0: then a primary"):
+        with pytest.raises(
+            ConfigurationError, match=r"^sentinel_lease must be 0\.5 to 60 seconds, or 0: then a primary"
+        ):
             Settings.read(there, {"sentinel_lease": wrong})
 
 

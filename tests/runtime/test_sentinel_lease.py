@@ -129,6 +129,28 @@ def test_session_of_the_successor(topology, open_at):
     assert behind.find(session.handle)["a"] == 2
 
 
+@pytest.mark.parametrize("how", ["handle", "sign-out", "all"])
+@pytest.mark.requirement("R25")
+def test_end_at_a_former_primary(topology, open_at, how):
+    """An end that a former primary has carried out is carried out on its successor too, before it is confirmed."""
+    behind = open_at(topology.url, sentinel_lease=60)
+    session = behind.create({"a": 1})
+    behind.bind(session, "ada")
+    record = Keys("cc").record(session.handle)
+    with topology.client("node1") as former, topology.client("node2") as successor:
+        wait_until(lambda: successor.exists(record), "the replica has it")
+        replace(topology)
+        if how == "handle":
+            assert behind.revoke(session.handle)
+        elif how == "all":
+            assert behind.revoke_all("ada") == 1
+        else:
+            session.clear()
+            behind.save(session)
+
+        assert (former.exists(record), successor.exists(record)) == (0, 0)
+
+
 @pytest.mark.requirement("R48")
 def test_former_primary_that_answers(topology, open_at):
     """A former primary that goes on answering is left within a third of the lease."""

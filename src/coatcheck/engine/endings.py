@@ -86,10 +86,15 @@ class Endings:
         return clock.now() if clock.is_known else time.time_ns() // 1_000_000
 
     async def carry_out(self, ending: Ending, attempt: Callable[[Receipt], Awaitable[T]]) -> T:
-        """Do *attempt*, which does what *ending* says. If it is not confirmed: keeps it, raises RevocationPending."""
-        receipt = Receipt(Write.REVOCATION)
+        """Do *attempt*, which does what *ending* says. If it is not confirmed: keeps it, raises RevocationPending.
+
+        Where another server has taken over meanwhile it is done there too: the one that did it may have been replaced.
+        """
+        receipt, began = Receipt(Write.REVOCATION), time.monotonic()
         try:
             done = await attempt(receipt)
+            if not await self._store.transport.has_stood_since(began):
+                await self._end(ending, receipt)
         except StoreUnavailable as error:
             self._keep(ending, error)
         if receipt.reached is not None and receipt.reached.is_short:

@@ -36,6 +36,7 @@ from coatcheck.runtime.address import Address, Kind, Node
 from coatcheck.runtime.batch import ALONG, BEHIND, WAITING, Batch, Call
 from coatcheck.runtime.breaker import Breaker, Budget, backoff
 from coatcheck.runtime.errors import FOREIGN, Busy, Interrupted, code_of, is_refusal, is_untrusted, translated
+from coatcheck.runtime.lookout import CONFIRM_AGAIN_SECONDS, Lookout
 from coatcheck.runtime.sentinel import Sentinel
 from coatcheck.runtime.settings import Settings
 from coatcheck.runtime.survey import survey
@@ -45,8 +46,6 @@ from coatcheck.runtime.topology import Cluster, Single, Topology
 _RETRIES: Final = 5
 _ROUNDS: Final = 8  # so often a call is sent on, or sent again with its script, before it has to pause
 _COMMANDS_A_DEADLINE: Final = 16
-_LOOK_AGAIN_SECONDS: Final = 0.05
-_CONFIRM_AGAIN_SECONDS: Final = 0.01
 _NOT_NOW: Final = frozenset({"CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "TRYAGAIN", "UNBLOCKED"})
 _CUT_OFF: Final = frozenset({"NOREPLICAS", "MISCONF"})  # another may have taken over from who says this
 _NO_PRIMARY: Final = "cannot be used with replica"  # the reply of WAIT and WAITAOF
@@ -67,9 +66,7 @@ class Carrier(ABC):
         self.topology = _topology_of(address, self.settings)
         self._budget = Budget(monotonic())
         self._breakers: dict[Node, Breaker] = {}
-        self._lookout = Breaker()
-        self._looked_at = 0.0
-        self._not_found: Exception = LostConnection("it is still being looked for")
+        self._lookout = Lookout(self.topology, address)
 
     async def call(self, *commands: Command) -> list[Any]:
         """Carry *commands* out; see `Transport.call`."""
@@ -137,9 +134,9 @@ class Carrier(ABC):
     async def has_stood_since(self, moment: float) -> bool:
         """See `Transport.has_stood_since`. With Sentinel: a round trip to the sentinels, for all who wait for it."""
         asked_at = monotonic()
-        call = Call((), asked_at + self._time_for(1))
+        call = Call((), moment + self._time_for(1))  # it is the deadline of the answer too
         while not self.topology.is_confirmed(asked_at):
-            await self._look(call, every=_CONFIRM_AGAIN_SECONDS)
+            await self._lookout.look(self, call, at_most=self.settings.attempt, every=CONFIRM_AGAIN_SECONDS)
             if not self.topology.is_confirmed(asked_at):
                 await self._wait_for_retry(call)
         return self.topology.changed_at < moment
@@ -168,7 +165,7 @@ class Carrier(ABC):
         """Send what is missing; give what came of it, nothing where nobody is known to send it to."""
         topology = self.topology
         if topology.is_stale or monotonic() >= topology.renew_at:
-            await self._look(call)
+            await self._lookout.look(self, call, at_most=self.settings.attempt)
         batches = self._batches(call, wanted) if topology.is_usable(monotonic()) else []
         if batches:
             await self.exchange(batches, call.ends_at)
@@ -188,33 +185,6 @@ class Carrier(ABC):
             self.drop(node)
             self.topology.place(node)
         call.ends_at = monotonic() + self._time_for(len(call.commands))
-
-    async def _look(self, call: Call, *, every: float = _LOOK_AGAIN_SECONDS) -> None:
-        """Look again where the servers are, unless another call has begun to within so many seconds.
-
-        Raises StoreUnavailable where that was in vain several times in a row.
-        """
-        now, topology = monotonic(), self.topology
-        if now < self._looked_at + every:
-            return
-        if not topology.is_usable(now) and not self._lookout.admits(now):
-            raise StoreUnavailable(
-                f"{self.address} cannot be reached: not tried: it was looked for {self._lookout.failures} times in a "
-                f"row in vain, and is left alone for a moment: {self._not_found}"
-            ) from self._not_found
-        self._looked_at = now
-        try:
-            await topology.refresh(self, min(call.ends_at, now + self.settings.attempt))
-        except FOREIGN as error:
-            call.trouble = error
-            if topology.is_usable(monotonic()):
-                return
-            if is_refusal(error) or is_untrusted(error):
-                raise translated(error, self.address) from error
-            self._not_found = error
-            self._lookout.fail(monotonic())
-        else:
-            self._lookout = Breaker()
 
     async def ask(self, node: Node, command: Command, ends_at: float) -> Any:
         """Put *command* to *node*, once, until *ends_at* (monotonic, seconds). Raises redis-py's errors."""
@@ -359,7 +329,7 @@ class Carrier(ABC):
 
     async def _wait_for_retry(self, call: Call) -> None:
         """Wait a moment before the next attempt. Raises StoreUnavailable when there is to be none."""
-        now, trouble = monotonic(), call.trouble or self._not_found
+        now, trouble = monotonic(), call.trouble or self._lookout.reason
         call.retries += 1
         wait = backoff(call.retries)
         if isinstance(trouble, Busy) or now + wait >= call.ends_at:
