@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from coatcheck import StoreUnavailable
+import coatcheck
+from coatcheck import EventType, StoreUnavailable
 from coatcheck.engine.keys import Keys
 from tests.fix_topology import wait_until
 
@@ -180,3 +181,26 @@ def test_nothing_found_and_nobody_to_confirm_it(topology, open_at):
             sessions.load(unknown.identifier)
     finally:
         topology.resume()
+
+
+def test_listening_to_a_former_primary(topology, key):
+    """Who listens to a former primary that goes on answering is told by its successor once the process knows that."""
+    with (
+        coatcheck.Sessions(topology.url, keys=key, sentinel_lease=0.9) as sessions,
+        coatcheck.Sessions(topology.url, keys=key) as other,
+    ):
+        told = []
+        sessions.on(EventType.REVOKED)(told.append)
+        session = sessions.create({"a": 1})
+        with sessions.listening():
+            replace(topology)
+
+            def is_told():
+                sessions.load(session.identifier)
+                ended = other.create({"a": 2})
+                other.bind(ended, "ada")
+                other.revoke(ended)
+                time.sleep(0.05)  # for the news to come
+                return told
+
+            wait_until(is_told, "an end is told")

@@ -37,7 +37,7 @@ from coatcheck.runtime.batch import ALONG, BEHIND, WAITING, Batch, Call
 from coatcheck.runtime.breaker import Breaker, Budget, backoff
 from coatcheck.runtime.errors import FOREIGN, Busy, Interrupted, code_of, is_refusal, is_untrusted, translated
 from coatcheck.runtime.lookout import CONFIRM_AGAIN_SECONDS, Lookout
-from coatcheck.runtime.sentinel import Sentinel
+from coatcheck.runtime.sentinel import Sentinel, Unconfirmed
 from coatcheck.runtime.settings import Settings
 from coatcheck.runtime.survey import survey
 from coatcheck.runtime.tls import Trust
@@ -123,7 +123,8 @@ class Carrier(ABC):
             try:
                 await self.topology.refresh(self, monotonic() + self._time_for(1))
             except FOREIGN as error:
-                raise translated(error, self.address) from error
+                if not isinstance(error, Unconfirmed) or not self.topology.is_usable(monotonic()):
+                    raise translated(error, self.address) from error
         node = self.topology.sole
         return self.topology.primaries[0] if isinstance(self.topology, Cluster) else node  # type: ignore[return-value]
 

@@ -45,6 +45,7 @@ class Channel(ABC):
         self._address = carrier.address
         self._pattern = Keys(prefix).all_events
         self._has_asked = False
+        self._found_at = 0.0
 
     async def open(self) -> None:
         """Subscribe, over a new connection; return once the server has said that it tells from now on."""
@@ -58,8 +59,11 @@ class Channel(ABC):
     async def hear(self, seconds: float) -> Event | None:
         """Wait up to *seconds* for an event; None if nothing has come, or nothing that is understood.
 
-        Raises StoreUnavailable also when nothing has come twice, though the server was asked to answer.
+        Raises StoreUnavailable also when nothing has come twice, though the server was asked to answer, and when
+        another has taken its place: it may go on telling of what no longer counts.
         """
+        if self._carrier.topology.changed_at > self._found_at:
+            raise StoreUnavailable(f"{self._address} has another primary")
         try:
             message = await self._next(seconds)
             if message is None:
@@ -80,6 +84,7 @@ class Channel(ABC):
     async def _where(self) -> dict[str, Any]:
         """Give redis-py's options for a client of a primary."""
         node, options = await self._carrier.primary(), dict(self._carrier.settings.connection)
+        self._found_at = time.monotonic()
         options |= {"socket_timeout": _PATIENCE_SECONDS, "socket_connect_timeout": _PATIENCE_SECONDS}
         if not node.port:
             return options | {"unix_socket_path": node.host}

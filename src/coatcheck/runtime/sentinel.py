@@ -45,7 +45,7 @@ class Sentinel(Topology):
 
     def __init__(self, seeds: tuple[Node, ...], service: str, lease: float) -> None:
         """Ask *seeds* for the primary of *service*. lease: seconds; 0: rely on what was said until it is in doubt."""
-        self._seeds = seeds
+        self._seeds = tuple(dict.fromkeys(seeds))
         self._service = service
         self._lease = lease
         self._epoch = 0
