@@ -130,6 +130,21 @@ def test_session_of_the_successor(topology, open_at):
     assert behind.find(session.handle)["a"] == 2
 
 
+@pytest.mark.requirement("R45")
+def test_secret_of_the_successor(topology, open_at):
+    """Who still uses a former primary, which has a former secret, accepts the one that its successor has given."""
+    behind = open_at(topology.url, sentinel_lease=60)
+    session = behind.create({"a": 1})
+    with topology.client("node2") as client:
+        wait_until(lambda: client.exists(Keys("cc").record(session.handle)), "the replica has it")
+    replace(topology)
+    other = open_at(topology.url)
+    rotated = other.load(session.identifier)
+    other.rotate(rotated)
+
+    assert behind.load(rotated.identifier)["a"] == 1
+
+
 @pytest.mark.parametrize("how", ["handle", "sign-out", "all"])
 @pytest.mark.requirement("R25")
 def test_end_at_a_former_primary(topology, open_at, how):
