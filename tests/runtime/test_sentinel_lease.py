@@ -8,7 +8,7 @@ import pytest
 import coatcheck
 from coatcheck import EventType, StoreUnavailable
 from coatcheck.engine.keys import Keys
-from tests.fix_topology import wait_until
+from tests.waiting import wait_until
 
 SENTINELS = ("sentinel1", "sentinel2", "sentinel3")
 
