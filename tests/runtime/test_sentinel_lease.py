@@ -215,7 +215,6 @@ def test_listening_to_a_former_primary(topology, key):
                 ended = other.create({"a": 2})
                 other.bind(ended, "ada")
                 other.revoke(ended)
-                time.sleep(0.05)  # for the news to come
                 return told
 
             wait_until(is_told, "an end is told")
