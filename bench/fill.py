@@ -13,7 +13,7 @@ from bench.shards import shard_of
 from coatcheck.engine.keys import Keys
 from coatcheck.engine.operations import Operations
 from coatcheck.engine.scripts import BY_SHA
-from coatcheck.engine.transport import Command
+from coatcheck.engine.transport import Command, Signal
 from coatcheck.model.keyring import Keyring, Place
 from coatcheck.model.partition import PARTITIONS, TAGS
 from coatcheck.model.policy import SessionPolicy
@@ -68,6 +68,10 @@ class Stepped:
 
     async def pause(self, seconds: float) -> None:
         """Do not wait: all others have a turn meanwhile."""
+
+    def signal(self) -> Signal:
+        """Refuse: of a session that is written twice in one pipeline, the second would wait for ever."""
+        raise RuntimeError("one pipeline cannot write a session twice")
 
     def run(self, works: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
         """Carry out *works*, TOGETHER at a time; give what they return. Raises what they raise."""

@@ -50,6 +50,10 @@ class Brittle:
         """Say that nobody took the server's place."""
         return await self._sound.has_stood_since(moment)
 
+    def signal(self):
+        """Make a signal."""
+        return self._sound.signal()
+
     def close(self):
         """Close the connections."""
         self._sound.close()

@@ -145,6 +145,10 @@ class Crossed:
         """Wait."""
         await self._sound.pause(seconds)
 
+    def signal(self):
+        """Make a signal."""
+        return self._sound.signal()
+
 
 @pytest.fixture
 def crossed(server, key, clock):

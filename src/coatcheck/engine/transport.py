@@ -12,6 +12,18 @@ Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 
+class Signal(Protocol):
+    """What one of an application's tasks or threads waits for and another gives, once."""
+
+    async def wait(self) -> bool:
+        """Wait until it is given, for a quarter of the time that a call may take; say whether it was."""
+        ...
+
+    def give(self) -> bool:
+        """Let who waits for it go on, in whatever thread or event loop that is; False if nobody can be waiting."""
+        ...
+
+
 class Transport(Protocol):
     """A way to a server."""
 
@@ -42,4 +54,8 @@ class Transport(Protocol):
 
     async def pause(self, seconds: float) -> None:
         """Wait."""
+        ...
+
+    def signal(self) -> Signal:
+        """Make a signal for the caller to wait for."""
         ...

@@ -7,9 +7,10 @@ from typing import Final
 from coatcheck.engine.companions import Along
 from coatcheck.engine.durability import Receipt
 from coatcheck.engine.store import NO_CAUSE, Change, Opened, Outlived, Store
-from coatcheck.model.delta import Increment, apply
+from coatcheck.engine.turns import Turns, Writing
+from coatcheck.model.delta import Increment, Operation, apply, without_counts
 from coatcheck.model.durability import Write
-from coatcheck.model.errors import SessionRevoked, StoreUnavailable
+from coatcheck.model.errors import SessionConflict, SessionRevoked, StoreUnavailable
 from coatcheck.model.events import Cause, EventType
 from coatcheck.model.policy import SessionPolicy, milliseconds
 from coatcheck.model.record import Header, Payload
@@ -27,12 +28,13 @@ _EMPTIED: Final = Cause(why="emptied")
 class Writer:
     """Writes sessions under one policy, and remembers which it has extended lately."""
 
-    __slots__ = ("_policy", "_store", "_used")
+    __slots__ = ("_policy", "_store", "_turns", "_used")
 
     def __init__(self, store: Store, policy: SessionPolicy) -> None:
         """Write to *store*."""
         self._store = store
         self._policy = policy
+        self._turns = Turns(store.transport)
         self._used: dict[Handle, int] = {}
 
     def last_use(self, handle: Handle, default: int) -> int:
@@ -64,18 +66,59 @@ class Writer:
                 return await self.finish(session, along, receipt)
 
     async def update(self, session: Session) -> None:
-        """Write the delta under compare-and-set, merging it with what others write until it fits."""
-        handle, base, changes = session.handle, session.header, session.delta()
+        """Write the delta under compare-and-set, merging it with what others write until it fits.
+
+        Others in this process who write the same session wait meanwhile, or have this write theirs along: see `Turns`.
+        """
+        handle, base = session.handle, session.header
         if handle is None or base is None:
             raise RuntimeError("only a stored session can be updated")
-        current = session.payload
+        changes, ticket, along = session.delta(), self._next_ticket(session), await self._along(session)
         # What must not be done twice, or is not to meet itself as another's change, is known again by its id.
         is_noted = session.strict or any(isinstance(change, Increment) for change in changes)
         write_id = session.write_id_for(changes) if is_noted else b""
-        ticket = self._next_ticket(session)
+        is_plain = ticket is None and along is None and session.is_plain_write
         receipt = Receipt(Write.SAVE if ticket is None else Write.ROTATION)
-        along = await self._along(session)
+        writing = Writing(changes if is_plain else None, write_id, receipt)
+        await self._turns.take(handle, writing)
+        try:
+            if writing.outcome is None:
+                await self._update(session, handle, base, changes, writing, ticket=ticket, along=along)
+                return
+        finally:
+            self._turns.leave(handle, writing)
+        if writing.outcome is False:
+            raise _ended(handle)
+        self.settle(session, session.ticket, *writing.outcome)
+        self.confirm(session, receipt)
+
+    async def _update(
+        self,
+        session: Session,
+        handle: Handle,
+        base: Header,
+        changes: list[Operation],
+        writing: Writing,
+        *,
+        ticket: Ticket | None,
+        along: Along | None,
+    ) -> None:
+        """Do what `update` says, for those too who wait behind *writing* and can be served by the same write."""
+        current, write_id, receipt = session.payload, writing.write_id, writing.receipt
+        met = writing.later_than(base)
         for attempt in range(ATTEMPTS):
+            if met is not None:
+                base, current = met
+                if _is_done(session, ticket, base) or (current.has_write(write_id) and not session.renewal_wanted):
+                    # an earlier try of ours got through, and its reply did not; or another request has rotated it
+                    self._turns.serve(writing, [], met)
+                    self.settle(session, _holder(base, ticket, session), base, current)
+                    await self.finish(session, along, receipt)
+                    return
+                if session.strict:
+                    session.check_conflicts(current.attributes)
+                if attempt:
+                    await self.pause(attempt - 1)
             attributes = apply(session.still_to_do(changes, current), current.attributes)
             self._policy.caps.check(attributes, current.attributes)
             now = await self._store.now()
@@ -83,28 +126,40 @@ class Writer:
             payload = session.next_payload(current, attributes, write_id, now - base.seen_at)
             if ticket is not None:
                 header, payload = self._with_secret(session, ticket, base, header, payload)
+            payload, served = self._with_others(payload, self._turns.gather(writing))
             outcome = await self._write(
                 session, handle, base, header, payload, along=None if session.strict else along, receipt=receipt
             )
             if outcome is False:
-                raise SessionRevoked(f"session {handle} has ended; nothing was written")
+                self._turns.serve(writing, served, outcome)
+                raise _ended(handle)
             if outcome is True:
                 if not session.ended:
+                    self._turns.serve(writing, served, (header, payload))
                     self.settle(session, _holder(header, ticket, session), header, payload)
                     await self.finish(session, along, receipt)
                 else:
                     self.confirm(session, receipt)
                 return
-            base, current = outcome
-            if _is_done(session, ticket, base) or (current.has_write(write_id) and not session.renewal_wanted):
-                # an earlier try of ours got through, and its reply did not; or another request has rotated it
-                self.settle(session, _holder(base, ticket, session), base, current)
-                await self.finish(session, along, receipt)
-                return
-            if session.strict:
-                session.check_conflicts(current.attributes)
-            await self.pause(attempt)
+            met = outcome
         raise StoreUnavailable(f"session {handle} is being written by too many others at once")
+
+    def _with_others(self, payload: Payload, others: list[Writing]) -> tuple[Payload, list[Writing]]:
+        """Give *payload* with the changes of *others* made to it, and of whom: who cannot be served so is left out."""
+        served = []
+        for other in others:
+            changes = other.changes or []
+            if is_counted := payload.has_write(other.write_id):  # by an earlier try, whose reply was lost
+                changes = without_counts(changes, changes)
+            try:
+                attributes = apply(changes, payload.attributes)
+                self._policy.caps.check(attributes, payload.attributes)
+            except (ValueError, SessionConflict):  # which it shall meet itself
+                continue
+            if attributes:
+                payload = payload.following(attributes, b"" if is_counted else other.write_id, 0)
+                served.append(other)
+        return payload, served
 
     async def touch(self, session: Session, along: Along | None = None, receipt: Receipt | None = None) -> bool:
         """Extend the idle deadline unless this process did so lately; give whether the session is still there."""
@@ -272,6 +327,10 @@ class Writer:
         session.now_stored(ticket, header, payload)
         if session.handle is not None:
             self.note_use(session.handle, header.seen_at)
+
+
+def _ended(handle: Handle) -> SessionRevoked:
+    return SessionRevoked(f"session {handle} has ended; nothing was written")
 
 
 def _holder(header: Header, fresh: Ticket | None, session: Session) -> Ticket | Handle | None:

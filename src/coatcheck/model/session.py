@@ -371,6 +371,14 @@ class Session(Attributes):
         return self._rotation_wanted
 
     @property
+    def is_plain_write(self) -> bool:
+        """Whether a save does nothing but merge attributes in, without conflicts, and was not tried otherwise before.
+
+        To be asked once `write_id_for` has been.
+        """
+        return not (self.strict or self._is_asked_for_more or len(self._attempts) > 1)
+
+    @property
     def renewal_wanted(self) -> bool:
         """Whether a save must give it a new secret beside which no other is honoured."""
         return self._renewal_wanted

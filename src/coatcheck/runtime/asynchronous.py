@@ -7,6 +7,7 @@ one of its own, from a pool: long batches, and what is asked of sentinels.
 import asyncio
 from collections.abc import AsyncGenerator
 from os import getpid
+from threading import get_ident
 from time import monotonic
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -43,6 +44,10 @@ class AsyncTransport(Carrier):
         """Wait, letting other tasks run."""
         await asyncio.sleep(seconds)
 
+    def signal(self) -> "_Signal":
+        """See `Transport.signal`."""
+        return _Signal(self.settings.deadline / 4)
+
     async def exchange(self, batches: list[Batch], ends_at: float) -> None:
         """See `Carrier.exchange`. Several servers work at the same time."""
         line = self._lines.get(asyncio.get_running_loop())
@@ -76,6 +81,32 @@ class AsyncTransport(Carrier):
         line = self._lines[asyncio.get_running_loop()] = _Line(self, self._lines)
         await anext(line.keeper)
         return line
+
+
+class _Signal:
+    """See `coatcheck.engine.transport.Signal`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop, self._thread = asyncio.get_running_loop(), get_ident()
+        self._event = asyncio.Event()
+
+    async def wait(self) -> bool:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._event.wait()
+        except TimeoutError:
+            return self._event.is_set()
+
+    def give(self) -> bool:
+        try:
+            if get_ident() == self._thread:
+                self._event.set()
+            else:
+                self._loop.call_soon_threadsafe(self._event.set)
+        except RuntimeError:  # the loop is closed
+            return False
+        return True
 
 
 class _Line:

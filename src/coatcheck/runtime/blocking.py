@@ -5,7 +5,7 @@ from collections import deque
 from math import inf
 from os import getpid
 from socket import socket
-from threading import Semaphore
+from threading import Event, Semaphore
 from time import monotonic
 from typing import Any, Final
 
@@ -45,6 +45,10 @@ class BlockingTransport(Carrier):
     async def pause(self, seconds: float) -> None:
         """Wait, blocking the thread."""
         time.sleep(seconds)  # noqa: ASYNC251  blocking is what this transport is for
+
+    def signal(self) -> "_Signal":
+        """See `Transport.signal`."""
+        return _Signal(self.settings.deadline / 4)
 
     async def exchange(self, batches: list[Batch], ends_at: float) -> None:
         """See `Carrier.exchange`. Everything is sent before anything is read.
@@ -108,6 +112,21 @@ class BlockingTransport(Carrier):
         if found is None:
             found = self._pools.setdefault((node, is_sentinel), _Pool(self, node, is_sentinel=is_sentinel))
         return found
+
+
+class _Signal:
+    """See `coatcheck.engine.transport.Signal`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._event = Event()
+
+    async def wait(self) -> bool:
+        return self._event.wait(self._seconds)
+
+    def give(self) -> bool:
+        self._event.set()
+        return True
 
 
 class _Pool:
