@@ -96,16 +96,16 @@ field: env ## Measure other session libraries in the same trials (ARGS="Flask" f
 	$(PYTHON_BIN) -m bench.field.trials $(ARGS)
 
 .PHONY: bench
-bench: bench-env ## Measure frameworks with coatcheck and with its peers under load (ARGS="Flask --rounds 3")
+bench: bench-env ## Measure frameworks with coatcheck and with its peers under load (ARGS="Flask --rounds 3", ARGS=--record)
 	.venv-bench/bin/python -m bench.load $(ARGS)
 
 .PHONY: bench-quick
-bench-quick: bench-env ## The same in short: bare, the best peer and coatcheck, on three frameworks
-	.venv-bench/bin/python -m bench.load Starlette FastAPI Flask --rounds 3 --seconds 2 $(ARGS)
+bench-quick: bench-env ## The same in short, on three frameworks; fails where coatcheck has become much slower than recorded
+	.venv-bench/bin/python -m bench.load Starlette FastAPI Flask --trial read --trial write --rounds 3 --guard $(ARGS)
 
 .PHONY: bench-env
 bench-env:
-	tools/debian wrk
+	tools/debian wrk postgresql
 	@command -v node npm >/dev/null || tools/debian nodejs npm
 	@tools/setup .venv-bench bench/load/locks/bench.txt
 	@tools/setup .venv-bench-litestar bench/load/locks/litestar.txt --no-project

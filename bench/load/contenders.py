@@ -44,6 +44,16 @@ class Contender:
         return self.name.startswith("coatcheck")
 
     @property
+    def is_asynchronous(self) -> bool:
+        """Whether it serves as many requests at once as there are connections."""
+        return self.form != "wsgi"
+
+    @property
+    def needs_database(self) -> bool:
+        """Whether it keeps sessions in PostgreSQL."""
+        return "db" in self.variant.split(" ")[0]
+
+    @property
     def interpreter(self) -> str:
         """Name the program that runs *command*."""
         return "node" if self.lock == "express" else str(ROOT / f".venv-{_ENVIRONMENTS[self.lock]}" / "bin" / "python")

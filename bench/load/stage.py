@@ -5,7 +5,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import coatcheck
 from bench.field.stage import ROOT, end, free_port, until
 from bench.load.contenders import Contender
 from bench.load.content import SESSION
+from bench.load.database import Database
 from coatcheck.runtime._embedded_host import find_server
 
 SESSIONS: Final = 1000
@@ -28,11 +28,12 @@ _SCRIPT: Final = Path(__file__).with_name("wrk.lua")
 
 
 class Store:
-    """A Valkey server that keeps everything in memory, on the store's core."""
+    """A Valkey server that keeps everything in memory, on the store's core; beside it a *database*, or none."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Database | None = None) -> None:
         """Name its folder; start nothing."""
         self.folder = folder
+        self.database = database
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client = redis.Redis(port=self.port)
@@ -61,12 +62,19 @@ class Store:
     def counters(self) -> "Counters":
         """Read the server's own counters."""
         cpu, stats = self.client.info("cpu"), self.client.info("stats")
-        return Counters(cpu["used_cpu_user"] + cpu["used_cpu_sys"], stats["total_commands_processed"])
+        of_database = self.database.cpu if self.database else 0.0
+        return Counters(cpu["used_cpu_user"] + cpu["used_cpu_sys"] + of_database, stats["total_commands_processed"])
+
+    @property
+    def version(self) -> str:
+        """Name it with its version."""
+        server = self.client.info("server")
+        return f"{server.get('server_name', 'redis').title()} {server.get('valkey_version', server['redis_version'])}"
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Seconds of CPU and commands of a store, up to now."""
+    """Seconds of CPU of a store and its database, and commands of the store, up to now."""
 
     cpu: float
     commands: int
@@ -74,7 +82,11 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One run of wrk. store_cpu: microseconds of the store a request; commands: of the store a request."""
+    """One run of wrk.
+
+    rate: answered requests a second; failed: share of those that were not. p50, p99: ms. store_cpu: microseconds of the
+    store a request; commands: of the store a request. kept: share of the increments, where one session is written.
+    """
 
     seconds: float
     rate: float
@@ -83,6 +95,7 @@ class Measure:
     p99: float
     store_cpu: float
     commands: float
+    kept: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +121,25 @@ async def _serving(contender: Contender, store: Store) -> AsyncIterator[Running]
         "PATH": os.environ["PATH"],
         "COATCHECK_KEYS": coatcheck.new_key(),
         "LOAD_CONTENT": str(store.folder / "content.json"),
-        "LOAD_DATABASE": os.environ.get("LOAD_DATABASE", ""),
+        "LOAD_DATABASE": store.database.address if store.database else "",
         "LOAD_FORM": contender.form,
         "LOAD_STORE": store.url,
         "LOAD_VARIANT": contender.variant,
     }
     (store.folder / "content.json").write_text(json.dumps(SESSION))
     program = ("taskset", "-c", APP_CORE, contender.interpreter, *contender.command.format(port=port).split())
-    with tempfile.NamedTemporaryFile(dir=store.folder, suffix=".log", delete=False) as log:
-        process = await asyncio.create_subprocess_exec(*program, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    log = store.folder / f"{port}.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *program, cwd=ROOT, env=environment, stdout=output, stderr=output
+        )
     try:
         url = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=url, timeout=30) as client:
 
             async def serves() -> bool:
                 if process.returncode is not None:
-                    sys.exit(f"{contender.group}, {contender.title} has ended; see {log.name}")
+                    sys.exit(f"{contender.group}, {contender.title} has ended:\n{log.read_text()}")
                 with suppress(httpx.TransportError):
                     return (await client.get("/fill")).is_success
                 return False
@@ -137,17 +153,16 @@ async def _serving(contender: Contender, store: Store) -> AsyncIterator[Running]
         await end(process)
 
 
-async def one_session(
-    running: Running, store: Store, *, seconds: float, connections: int = 32
-) -> tuple[Measure, float]:
-    """Let all connections write one session; give the measure, and the share of the increments that were kept."""
+async def one_session(running: Running, store: Store, *, seconds: int, connections: int) -> Measure:
+    """Let all connections write one session; the measure says which share of the increments was kept."""
     async with httpx.AsyncClient(base_url=running.url, timeout=30) as client:
         cookie = await _cookie(client)
         path = store.folder / "cookie"
         path.write_text(cookie + "\n")
         measure = await load(replace(running, cookies=path), "/write", store, seconds=seconds, connections=connections)
         hits = await client.get("/hits", headers={"Cookie": cookie, "X-Forwarded-Proto": "https"})
-    return measure, int(hits.text) / max(1.0, measure.rate * measure.seconds)
+    # those under way at the end are in the session, and wrk has not counted them
+    return replace(measure, kept=min(1.0, int(hits.text) / max(1.0, measure.rate * measure.seconds)))
 
 
 async def _cookie(client: httpx.AsyncClient) -> str:
@@ -158,25 +173,12 @@ async def _cookie(client: httpx.AsyncClient) -> str:
     return "; ".join(header.partition(";")[0] for header in response.headers.get_list("set-cookie")) or "none=1"
 
 
-async def load(running: Running, path: str, store: Store, *, seconds: float, connections: int = 32) -> Measure:
+async def load(running: Running, path: str, store: Store, *, seconds: int, connections: int) -> Measure:
     """Let wrk ask for *path* with all cookies in turn."""
     before = store.counters
+    command = ("taskset", "-c", STORE_CORE, "wrk", "-t", "1", "-c", connections, "-d", f"{seconds}s", "--timeout", "5s")
     process = await asyncio.create_subprocess_exec(
-        *(
-            "taskset",
-            "-c",
-            STORE_CORE,
-            "wrk",
-            "-t",
-            "1",
-            "-c",
-            str(connections),
-            "-d",
-            f"{seconds}s",
-            "--timeout",
-            "5s",
-        ),
-        *("-s", _SCRIPT, running.url + path),
+        *map(str, (*command, "-s", _SCRIPT, running.url + path)),
         env={"PATH": os.environ["PATH"], "LOAD_COOKIES": str(running.cookies)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

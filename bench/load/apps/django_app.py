@@ -16,6 +16,7 @@ from bench.load.content import SESSION, add_one
 
 _URL, _VARIANT = os.environ["LOAD_STORE"], os.environ["LOAD_VARIANT"]
 _engine, _, _backend = _VARIANT.partition(" on ")
+_folder, _, _port = os.environ["LOAD_DATABASE"].rpartition(":")
 _is_bare = _VARIANT == "bare"
 _ENGINE = "coatcheck.django" if _engine == "coatcheck" else f"django.contrib.sessions.backends.{_engine}"
 _MIDDLEWARE = {
@@ -32,8 +33,9 @@ settings.configure(
     DATABASES={
         "default": {
             "ENGINE": "django.db.backends.postgresql",
-            "NAME": "postgres",
-            "HOST": os.environ.get("LOAD_DATABASE", ""),
+            "NAME": "load",
+            "HOST": _folder,
+            "PORT": _port,
             "USER": "load",
             "CONN_MAX_AGE": None,
         }
@@ -46,7 +48,7 @@ settings.configure(
     },
     SESSION_ENGINE=_ENGINE,
     SESSION_SAVE_EVERY_REQUEST=True,  # without it the idle timeout does not slide
-    COATCHECK={"url": _URL} if _engine == "coatcheck" else {},
+    COATCHECK={"URL": _URL} if _engine == "coatcheck" else {},
 )
 django.setup()
 if _engine in {"db", "cached_db"}:
