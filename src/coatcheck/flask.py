@@ -97,14 +97,13 @@ class SessionInterface(FlaskInterface):
     def open_session(self, app: Flask, request: Request) -> "LazySession":
         """Give the request a session, without loading it."""
         exchange = self._in_debug if app.debug else self._exchange
-        cookies, host = request.headers.get("Cookie"), request.headers.get("Host", "")
-        address, user_agent = request.remote_addr, request.headers.get("User-Agent")
+        environ = request.environ
         visit = exchange.begin(
-            cookies,
+            environ.get("HTTP_COOKIE"),
             https=request.is_secure,
-            host=host,
-            address=address,
-            user_agent=user_agent,
+            host=environ.get("HTTP_HOST", ""),
+            address=environ.get("REMOTE_ADDR"),
+            user_agent=environ.get("HTTP_USER_AGENT"),
             method=request.method,
             path=request.path,
         )

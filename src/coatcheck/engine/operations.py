@@ -31,6 +31,7 @@ from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
 from coatcheck.model.activity import Activity
 from coatcheck.model.compartment import Compartments
+from coatcheck.model.delta import concerns
 from coatcheck.model.durability import Write
 from coatcheck.model.errors import (
     AuthenticationRequired,
@@ -642,14 +643,15 @@ class Operations:
 
     async def _save_stored(self, session: Session) -> None:
         """Save a session that stays whose it is."""
-        if not session.record_changed:
+        changes = session.delta()
+        if not changes and not session.is_asked_for_more:
             await self._writer.keep(session)
             return
-        if any(session.has_changed(name) for name in self.policy.rotating):
+        if any(concerns(changes, name) for name in self.policy.rotating):
             session.rotate()
         if session.settings_changed:
             await self._links.extend(session)
-        await self._writer.update(session)
+        await self._writer.update(session, changes)
 
     async def _read_or_lease(self, ticket: Ticket) -> Session | None:
         try:

@@ -106,7 +106,7 @@ class SignIn:
             former = await self._end_anonymous(anonymous)
         if former is not None and base is not None and former[0].revision != base.revision:
             session.merge(apply(changes, _only(former[1].attributes, crossing)))
-            await self._writer.update(session)
+            await self._writer.update(session, session.delta())
 
     async def _finish(self, session: Session, along: Along, receipt: Receipt) -> None:
         """Send what is left to send. A sign-in that falls short ends again: nobody gets its identifier."""

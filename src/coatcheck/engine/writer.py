@@ -65,15 +65,15 @@ class Writer:
                 self.settle(session, ticket, header, payload)
                 return await self.finish(session, along, receipt)
 
-    async def update(self, session: Session) -> None:
-        """Write the delta under compare-and-set, merging it with what others write until it fits.
+    async def update(self, session: Session, changes: list[Operation]) -> None:
+        """Write *changes*, the delta, under compare-and-set, merging it with what others write until it fits.
 
         Others in this process who write the same session wait meanwhile, or have this write theirs along: see `Turns`.
         """
         handle, base = session.handle, session.header
         if handle is None or base is None:
             raise RuntimeError("only a stored session can be updated")
-        changes, ticket, along = session.delta(), self._next_ticket(session), await self._along(session)
+        ticket, along = self._next_ticket(session), await self._along(session)
         # What must not be done twice, or is not to meet itself as another's change, is known again by its id.
         is_noted = session.strict or any(isinstance(change, Increment) for change in changes)
         write_id = session.write_id_for(changes) if is_noted else b""
@@ -179,7 +179,7 @@ class Writer:
     async def keep(self, session: Session) -> None:
         """Extend what was used of a session whose own record did not change, and write what else it has changed."""
         along = await self._along(session)
-        receipt = Receipt(Write.SAVE) if session.is_changed else None
+        receipt = Receipt(Write.SAVE) if session.parts.is_changed or session.recorded else None
         if isinstance(session.ticket, Ticket):
             await self.touch(session, along, receipt)
         await self.finish(session, along, receipt)

@@ -115,7 +115,9 @@ class Attributes(MutableMapping[str, Any]):
     # For the engine
 
     def delta(self) -> list[Operation]:
-        """List what was changed since the session was loaded or saved."""
+        """List what was changed since the session was loaded or saved. It encodes what was read and can change."""
+        if self.is_untouched:
+            return []
         operations: list[Operation] = [Delete(())] if self._cleared else []
         for changes in self._operations.values():
             operations += changes
@@ -141,10 +143,6 @@ class Attributes(MutableMapping[str, Any]):
     def has_set(self, name: str) -> bool:
         """Say whether attribute *name* was given another value, or removed, since the attributes were stored."""
         return self._current.get(name) != self.stored.get(name)
-
-    def has_changed(self, name: str) -> bool:
-        """Say whether attribute *name* was changed since the attributes were stored."""
-        return any(not operation.path or operation.path[0] == name for operation in self.delta())
 
     def check_conflicts(self, theirs: Mapping[str, bytes]) -> None:
         """Raise SessionConflict if *theirs* differs from what was loaded where this session has changes."""

@@ -65,6 +65,11 @@ def apply(operations: Iterable[Operation], attributes: Mapping[str, bytes]) -> d
     return result
 
 
+def concerns(operations: Iterable[Operation], name: str) -> bool:
+    """Say whether any of *operations* changes the attribute *name*."""
+    return any(not operation.path or operation.path[0] == name for operation in operations)
+
+
 def difference(path: Path, before: Any, after: Any) -> list[Operation]:
     """List what turns *before* into *after*, key by key where both are dicts."""
     if not (isinstance(before, dict) and isinstance(after, dict)):

@@ -92,8 +92,10 @@ class Payload(Struct, frozen=True):
 
     def has_write(self, write_id: bytes) -> bool:
         """Say whether the write *write_id* (b"" for none) is among the last ones."""
-        size = WRITE_ID_BYTES
-        return bool(write_id) and write_id in (self.writes[i : i + size] for i in range(0, len(self.writes), size))
+        found = self.writes.find(write_id) if write_id else -1
+        while found % WRITE_ID_BYTES and found > 0:  # across two of them
+            found = self.writes.find(write_id, found + 1)
+        return found >= 0
 
     def encode(self) -> bytes:
         """Write it as it is sealed, but for compression."""

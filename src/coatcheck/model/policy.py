@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from functools import cache
 
 from coatcheck.model.caps import Caps
 from coatcheck.model.client import ClientPolicy
@@ -145,7 +146,12 @@ class SessionPolicy:
     @property
     def caps(self) -> Caps:
         """What a session may hold at most."""
-        return Caps(self.max_bytes, self.max_attributes)
+        return _caps(self.max_bytes, self.max_attributes)
+
+
+@cache
+def _caps(max_bytes: int, max_attributes: int) -> Caps:
+    return Caps(max_bytes, max_attributes)
 
 
 def check_timeouts(idle: timedelta, absolute: timedelta) -> None:

@@ -78,6 +78,7 @@ class Session(Attributes):
         "_attempts",
         "_device",
         "_issuer_session",
+        "_kept_settings",
         "_next_secret",
         "_renewal_wanted",
         "_rotation",
@@ -122,7 +123,7 @@ class Session(Attributes):
         self.token_given = False
         self._next_secret: bytes | None = None
         self._rotation: Ticket | None = None
-        self._settings = _settings(header or policy)
+        self._settings = self._kept_settings = _settings(header or policy)
         self._device = self.payload.device
         self._rotation_wanted = self._renewal_wanted = False
         self._issuer_session: IssuerSession | None = None
@@ -331,24 +332,24 @@ class Session(Attributes):
     @property
     def record_changed(self) -> bool:
         """Whether a save must write the session's own record."""
-        return self._is_asked_for_more or (not self.is_untouched and bool(self.delta()))
+        return self.is_asked_for_more or bool(self.delta())
 
     @property
-    def _is_asked_for_more(self) -> bool:
+    def is_asked_for_more(self) -> bool:
         """Whether a save must write the record even if no attribute has changed."""
         return self._rotation_wanted or self.settings_changed or self.link_wanted or self.device_changed
 
     @property
     def is_surely_clean(self) -> bool:
         """Whether it is as in the store, told at once: False only says that this takes a closer look (`status`)."""
-        if self.header is None or self.ended or self.cookie_due or self._is_asked_for_more:
+        if self.header is None or self.ended or self.cookie_due or self.is_asked_for_more:
             return False
         return self.is_untouched and not self.parts.known and not self.recorded
 
     @property
     def settings_changed(self) -> bool:
         """Whether `set_timeouts` has changed what is stored."""
-        return self.header is not None and self._settings != _settings(self.header)
+        return self.header is not None and self._settings != self._kept_settings
 
     @property
     def link_wanted(self) -> bool:
@@ -376,7 +377,7 @@ class Session(Attributes):
 
         To be asked once `write_id_for` has been.
         """
-        return not (self.strict or self._is_asked_for_more or len(self._attempts) > 1)
+        return not (self.strict or self.is_asked_for_more or len(self._attempts) > 1)
 
     @property
     def renewal_wanted(self) -> bool:
@@ -407,7 +408,7 @@ class Session(Attributes):
     def next_header(self, base: Header, now: int) -> Header:
         """Make the header that follows *base*, with those of this session's timeouts that it changed."""
         header = replace(base, revision=base.revision + 1, seen_at=now)
-        if base.former_until <= now:
+        if base.former_digest is not None and base.former_until <= now:
             header = replace(header, former_digest=None, former_until=0)
         if self.device_changed:
             header = replace(header, device_class=class_of(self._device))
@@ -415,9 +416,7 @@ class Session(Attributes):
             return header
         idle, absolute, persistent = (
             theirs if mine == loaded else mine
-            for mine, loaded, theirs in zip(
-                self._settings, _settings(self.header or base), _settings(base), strict=True
-            )
+            for mine, loaded, theirs in zip(self._settings, self._kept_settings, _settings(base), strict=True)
         )
         return replace(
             header,
@@ -485,7 +484,7 @@ class Session(Attributes):
         if self._device == self.payload.device:
             self._device = payload.device
         self.ticket, self.header, self.payload = ticket, header, payload
-        self._settings = _settings(header)
+        self._settings = self._kept_settings = _settings(header)
         self._rotation_wanted = self._renewal_wanted = False
         self._seen_at, self._attempts = header.seen_at, []
         self._next_secret = self._issuer_session = self._rotation = None

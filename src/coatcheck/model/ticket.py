@@ -36,11 +36,18 @@ class Handle:
 
     partition: int
     value: bytes
+    name: str = field(init=False, compare=False)
+    """The 16 characters that stand for the handle in the names of keys."""
 
     def __post_init__(self) -> None:
         """Refuse what is not a handle."""
         if not 0 <= self.partition < PARTITIONS or len(self.value) != _HANDLE_BYTES:
             raise ValueError("a handle is a partition of 0-255 and 12 bytes")
+        object.__setattr__(self, "name", urlsafe_b64encode(self.value).decode())
+
+    def __hash__(self) -> int:
+        """Give a hash; the random bits are enough."""
+        return hash(self.value)
 
     @classmethod
     def new(cls, partition: int | None = None) -> Self:
@@ -55,11 +62,6 @@ class Handle:
         if not _HANDLE_SHAPE.fullmatch(text):
             raise ValueError("not a session handle")
         return cls(int(text[:2], 16), urlsafe_b64decode(text[3:]))
-
-    @property
-    def name(self) -> str:
-        """The 16 characters that stand for the handle in the names of keys."""
-        return urlsafe_b64encode(self.value).decode()
 
     def __str__(self) -> str:
         """Give the text form."""
