@@ -134,9 +134,11 @@ class Attributes(MutableMapping[str, Any]):
 
     def peek(self, name: str) -> Any:
         """Read an attribute, or None, without counting it as the application's access."""
+        if name not in self._current:
+            return None
         accessed = self.accessed
         try:
-            return self.get(name)
+            return self[name]
         finally:
             self.accessed = accessed
 
