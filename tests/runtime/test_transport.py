@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -362,6 +363,50 @@ def test_thread_that_finds_no_connection(tmp_path, key):
         assert waiting.result() == [[b"list", b"done"]]
     transport.close()
     address.leave()
+
+
+@pytest.fixture
+def idle(server):
+    """Give a blocking transport, and the socket of its one connection, which is not in use."""
+    transport = BlockingTransport(Address(server.url), {})
+    run(transport.call(("PING",)))
+    (pool,) = transport._pools.values()
+    yield transport, pool._free[0]._sock
+    transport.close()
+
+
+@pytest.mark.requirement("R42")
+def test_reply_that_nobody_asked_for(idle):
+    """A reply that comes while a connection is not in use is nobody's: the connection is given up."""
+    transport, sock = idle
+    sock.sendall(b"PING\r\n")
+    select.select([sock], [], [], 10)
+
+    assert run(transport.call(("ECHO", "mine"))) == [b"mine"]
+    assert sock.fileno() == -1
+
+
+def test_connection_that_was_closed_while_idle(idle, server):
+    """That the server has closed a connection is seen before it is used, and costs no retry."""
+    transport, sock = idle
+    server.client.client_kill_filter(_type="normal", skipme=True)
+    select.select([sock], [], [], 10)
+
+    assert run(transport.call(("ECHO", "mine"))) == [b"mine"]
+    assert transport._budget._tokens == 10
+
+
+def test_connections_are_used_again(idle):
+    """Who asks one thing after the other uses one connection, also after one whose reply did not come."""
+    transport, _ = idle
+    for _ in range(3):
+        run(transport.call(("PING",)))
+    with pytest.raises(StoreUnavailable):
+        run(transport.call(("BLPOP", "empty", 0)))
+    (pool,) = transport._pools.values()
+
+    assert run(transport.call(("ECHO", "mine"))) == [b"mine"]
+    assert pool._made == 1
 
 
 @pytest.mark.requirement("R44")
