@@ -24,6 +24,9 @@ from bench.load.stage import STORE_CORE, Measure, Running, Store, load, one_sess
 
 _CONNECTIONS: Final = 32
 _CROWD: Final = 256
+_MAIN: Final = frozenset({Trial.READ, Trial.WRITE})
+_FEWER: Final = 3
+"""Rounds of the other trials at most: contenders differ there by more than the noise."""
 _TOLERANCE: Final = 0.8
 """Of the share that was recorded: the medians of short runs on a machine that does other work differ by up to that."""
 
@@ -47,7 +50,8 @@ class Plan:
     async def _try(self, trial: Trial, serving_now: list[Running], store: Store) -> list[Row]:
         taking_part = [running for running in serving_now if _takes_part(running.contender, trial)]
         found: dict[Contender, list[Measure]] = defaultdict(list)
-        for turn in range(-1, self.rounds):  # the first warms up, and is not counted
+        rounds = self.rounds if trial in _MAIN else min(self.rounds, _FEWER)
+        for turn in range(-1, rounds):  # the first warms up, and is not counted
             for running in taking_part:
                 measure = await _measure(trial, running, store, 1 if turn < 0 else self.seconds)
                 if turn >= 0:
