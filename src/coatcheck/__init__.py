@@ -43,6 +43,7 @@ from coatcheck.model.errors import (
 from coatcheck.model.events import Event, EventType
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Keyring, new_key
+from coatcheck.model.near import NearCache, NearCounts
 from coatcheck.model.outage import OutagePolicy
 from coatcheck.model.policy import AtLimit, SessionPolicy
 from coatcheck.model.session import Session, SessionInfo, Status
@@ -74,6 +75,8 @@ __all__ = [
     "Keyring",
     "Level",
     "LogoutTokenInvalid",
+    "NearCache",
+    "NearCounts",
     "NotEnoughSessions",
     "OnChange",
     "OutagePolicy",

@@ -263,7 +263,7 @@ def require_fresh(minutes: float, assurance: int = 1) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(*given: Any, **options: Any) -> Any:
-            sessions_of().require_fresh(session_of(), within, assurance)
+            sessions_of().demand_fresh(session_of(), within, assurance)
             return current_app.ensure_sync(view)(*given, **options)
 
         return cast("View", guarded)

@@ -85,7 +85,7 @@ def require_fresh(minutes: float, assurance: int = 1) -> Callable[[Connection, A
     async def guard(connection: Connection, _: Any) -> None:
         session = await session_of(connection)
         exchange, _visit = cast("dict[str, Any]", connection.scope)[_VISIT]
-        exchange.sessions.require_fresh(session, within, assurance)
+        await exchange.sessions.demand_fresh(session, within, assurance)
 
     return guard
 

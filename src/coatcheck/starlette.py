@@ -250,7 +250,7 @@ async def _peek(receive: Receive) -> tuple[bytes, Receive]:
 async def fresh_session_of(connection: HTTPConnection, within: timedelta, assurance: int = 1) -> Session:
     """Give the session, as `session_of` does. Raises AuthenticationRequired, answered with 401, unless it is fresh."""
     session = await session_of(connection)
-    _visit_of(connection.scope)[0].sessions.require_fresh(session, within, assurance)
+    await _visit_of(connection.scope)[0].sessions.demand_fresh(session, within, assurance)
     return session
 
 

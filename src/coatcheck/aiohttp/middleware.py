@@ -122,7 +122,7 @@ def require_fresh(minutes: float, assurance: int = 1) -> Callable[[Wrapped], Wra
             session = await session_of(request)
             errand = cast("Errand", request.get(ERRAND) or request[STORED])
             try:
-                errand.exchange.sessions.require_fresh(session, within, assurance)
+                await errand.exchange.sessions.demand_fresh(session, within, assurance)
             except AuthenticationRequired as error:
                 raise errand.refusal(error, request) from error
             return await handler(given)

@@ -56,6 +56,7 @@ def acl(
     waitaof: Annotated[
         bool, typer.Option("--waitaof", help="Allow WAITAOF (Redis 7.2): writes wait for disks.")
     ] = False,
+    near_cache: Annotated[bool, typer.Option("--near-cache", help="Allow what a NearCache needs.")] = False,
     aclfile: Annotated[bool, typer.Option("--aclfile", help="Print a line for the server's ACL file.")] = False,
 ) -> None:
     """Print the least that the application's user of the store must be allowed: one prefix, no more commands than used.
@@ -69,7 +70,12 @@ def acl(
         save=Level.REPLICAS if wait else Level.MEMORY, sign_in=Level.DISK if waitaof else Level.MEMORY
     )
     rules = access_rules(
-        prefix_or_default(prefix), reseals=reseal, numbered=database, clustered=cluster, durability=durability
+        prefix_or_default(prefix),
+        reseals=reseal,
+        numbered=database,
+        clustered=cluster,
+        durability=durability,
+        near_cache=near_cache,
     )
     show(" ".join((*(("user", user) if aclfile else ("ACL", "SETUSER", user, "reset")), "on", *rules)))
 

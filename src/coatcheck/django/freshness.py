@@ -24,12 +24,12 @@ def require_fresh(minutes: float, assurance: int = 1) -> Callable[[View], View]:
     def decorate(view: View) -> View:
         @wraps(view)
         def guarded(request: HttpRequest, *given: Any, **options: Any) -> Any:
-            sessions().require_fresh(request.session.session, within, assurance)
+            sessions().demand_fresh(request.session.session, within, assurance)
             return view(request, *given, **options)
 
         @wraps(view)
         async def awaited(request: HttpRequest, *given: Any, **options: Any) -> Any:
-            async_sessions().require_fresh(await request.session.asession(), within, assurance)
+            await async_sessions().demand_fresh(await request.session.asession(), within, assurance)
             return await view(request, *given, **options)
 
         return cast("View", awaited if iscoroutinefunction(view) else guarded)

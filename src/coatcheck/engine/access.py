@@ -23,6 +23,7 @@ _NUMBERED: Final = ("select",)
 _CLUSTERED: Final = ("cluster|slots", "asking")
 _ON_REPLICAS: Final = ("wait",)
 _ON_DISK: Final = ("waitaof",)
+_NEAR: Final = ("client|tracking", "subscribe")
 
 
 def access_rules(
@@ -32,17 +33,20 @@ def access_rules(
     numbered: bool = False,
     clustered: bool = False,
     durability: Durability | None = None,
+    near_cache: bool = False,
 ) -> tuple[str, ...]:
     """Give the rules for ``ACL SETUSER`` of a user who needs nothing but the sessions of *prefix*.
 
     They begin from nothing, and leave the password to the caller. reseals: may also run `Operations.reseal`, which
     needs SCAN: that shows the names of all keys, other tenants' too. numbered: may also choose a database by number,
     which a URL does that ends in one. clustered: may also ask a Cluster which node has which slots. durability: may
-    also wait as that asks; Redis before 7.2 does not know WAITAOF, and refuses the rule.
+    also wait as that asks; Redis before 7.2 does not know WAITAOF, and refuses the rule. near_cache: may also be told
+    what is written: the names of the keys of this prefix, and whatever others ask to be told of.
     Raises ConfigurationError for a prefix that is none.
     """
     keys = Keys(prefix)
     asked_for = (_RESEALS if reseals else ()) + (_NUMBERED if numbered else ()) + (_CLUSTERED if clustered else ())
+    asked_for += _NEAR if near_cache else ()
     if durability is not None:
         levels = {durability.level_of(write) for write in Write}
         asked_for += _ON_REPLICAS if Level.REPLICAS in levels else ()

@@ -6,8 +6,9 @@ request has written meanwhile is merged with, and only that part is sent again.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 from coatcheck.engine import scripts
@@ -17,6 +18,7 @@ from coatcheck.model.activity import Activities, Activity
 from coatcheck.model.compartment import Compartment, Compartments, Opened
 from coatcheck.model.delta import Increment, Operation, apply
 from coatcheck.model.errors import RecordCorrupted, SessionConflict, SessionError, SessionRevoked
+from coatcheck.model.header import last_write
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.record import Header, Payload, Records, pack_revision
 from coatcheck.model.session import Session, instant
@@ -51,10 +53,21 @@ class Companions:
         """Name the keys of the declared compartments of *handle*."""
         return tuple(self._keys.compartment(handle, name) for name in self.names)
 
-    def present(self, handle: Handle, found: Iterable[bytes | None]) -> Compartments:
-        """Give the compartments of *handle* from what its keys hold; each is opened when it is asked for."""
-        raw = {name: record for name, record in zip(self.names, found, strict=True) if record is not None}
+    def named(self, found: Iterable[bytes | None]) -> Mapping[str, bytes]:
+        """Give what the keys of the compartments hold by their names, without those that hold nothing."""
+        return {name: record for name, record in zip(self.names, found, strict=True) if record is not None}
+
+    def present(self, handle: Handle, raw: Mapping[str, bytes]) -> Compartments:
+        """Give the compartments of *handle* from their records, by name; each is opened when it is asked for."""
         return Compartments(self.policy, raw, lambda name, record: self._records.open(handle, record, name))
+
+    def known_end(self, handle: Handle, raw: Mapping[str, bytes]) -> float:
+        """Say when the first of the compartments ends (ms) that nobody uses, as far as this process knows."""
+        return min((self._known_end(handle, name, record) for name, record in raw.items()), default=inf)
+
+    def _known_end(self, handle: Handle, name: str, record: bytes) -> float:
+        seen_at, idle = last_write(record)
+        return max(seen_at, self._used.get((handle, name), 0)) + idle
 
     def staying(self, session: Session, now: int) -> "Along":
         """Give what *session* has to send along: changed compartments, used ones that are due, activity."""

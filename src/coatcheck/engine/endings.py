@@ -18,6 +18,7 @@ from coatcheck.model.durability import Write
 from coatcheck.model.errors import RecordCorrupted, RevocationPending, StoreError, StoreUnavailable
 from coatcheck.model.events import Cause, EventType
 from coatcheck.model.keyring import Place
+from coatcheck.model.near import NearCache
 from coatcheck.model.policy import LONGEST, milliseconds
 from coatcheck.model.session import Session
 from coatcheck.model.ticket import Handle
@@ -67,9 +68,10 @@ class Journal(Protocol):
 class Endings:
     """The ends of one application that are outstanding in this process. Safe to share among threads."""
 
-    def __init__(self, store: Store, journal: Journal | None) -> None:
-        """Begin with what *journal* has kept."""
+    def __init__(self, store: Store, journal: Journal | None, near: NearCache | None = None) -> None:
+        """Begin with what *journal* has kept. near: the near caches of all processes, which an end may wait for."""
         self._store = store
+        self._wait = near.staleness.total_seconds() if near is not None and near.ends_wait else 0.0
         self._journal = journal
         self._open = {ending.id: ending for ending in (journal.load() if journal else ())}
         self._lock = Lock()
@@ -103,7 +105,13 @@ class Endings:
             except StoreError as error:
                 self._keep(ending, error)
             self._add(ending)
+        await self.outwait()
         return done
+
+    async def outwait(self) -> None:
+        """Wait until no process accepts any more what has ended just now, where the policy asks for that."""
+        if self._wait:
+            await self._store.transport.pause(self._wait)
 
     def refuse(self, session: Session) -> bool:
         """Say whether *session*, as it is stored, is to have ended."""

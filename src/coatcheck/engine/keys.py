@@ -100,3 +100,13 @@ class Keys:
     def all_events(self) -> str:
         """Give the pattern (PSUBSCRIBE) of the channels of all partitions."""
         return f"{self.prefix}:{{*}}:e"
+
+    @property
+    def all_keys(self) -> str:
+        """Give what the names of all keys begin with."""
+        return f"{self.prefix}:{{"
+
+    @property
+    def quiet_channel(self) -> str:
+        """Name a channel on which nothing is ever told, among those that `all_events` covers."""
+        return f"{self.prefix}:{{}}:e"

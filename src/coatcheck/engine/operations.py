@@ -19,6 +19,7 @@ from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
 from coatcheck.engine.durability import Receipt
 from coatcheck.engine.endings import Ending, Endings, Journal
 from coatcheck.engine.issued import IssuerLinks
+from coatcheck.engine.near import Near
 from coatcheck.engine.recognition import Recognition
 from coatcheck.engine.resealing import Resealed
 from coatcheck.engine.server import Server
@@ -30,7 +31,6 @@ from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
 from coatcheck.model.activity import Activity
-from coatcheck.model.compartment import Compartments
 from coatcheck.model.delta import concerns
 from coatcheck.model.durability import Write
 from coatcheck.model.errors import (
@@ -42,7 +42,9 @@ from coatcheck.model.errors import (
 from coatcheck.model.events import Cause, Event, EventType
 from coatcheck.model.issued import IssuerSession
 from coatcheck.model.keyring import Keyring
+from coatcheck.model.near import NearCounts
 from coatcheck.model.policy import LONGEST, SessionPolicy, milliseconds
+from coatcheck.model.record import Header
 from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
 from coatcheck.model.training import Training
@@ -88,7 +90,8 @@ class Operations:
         self._recognition = None if looks is None else Recognition(self._store, self._writer, looks)
         self._subjects = Subjects(self._store, self.policy)
         self.leases = self._store.leases
-        self._endings = Endings(self._store, journal)
+        self.near = self._store.near
+        self._endings = Endings(self._store, journal, self.policy.near_cache)
 
     # One session
 
@@ -110,7 +113,7 @@ class Operations:
             await self.bind(session, wanted)
         return session
 
-    async def load(self, identifier: str | Ticket) -> Session | None:
+    async def load(self, identifier: str | Ticket, *, fresh: bool = False) -> Session | None:
         """Load the session that *identifier* (a cookie's value) opens; None if there is none.
 
         None for a malformed identifier (without asking the store), one that never was, that has ended or
@@ -118,27 +121,33 @@ class Operations:
         owner or whoever uses the new one has stolen it. Raises StoreUnavailable and RecordCorrupted: neither means that
         the session has ended. Where the policy has a read lease, what this process loaded a moment ago is given again
         while the store cannot be reached: see `Session.is_leased`.
+
+        Where it has a near cache, what this process has read before is given without asking the store, if that is known
+        to be up to date but for the policy's staleness: see `Session.is_near`. fresh: ask the store all the same.
         """
         ticket = Ticket.parse(identifier) if isinstance(identifier, str) else identifier
-        began = monotonic()
-        session = None if ticket is None else await self._read_or_lease(ticket)
-        if ticket is None or session is None or session.header is None:
+        if ticket is None:
             return None
-        header, digest = session.header, ticket.digest
-        if secrets.compare_digest(digest, header.digest):
-            return session
-        former, honoured_until = header.former_digest, session.payload.honoured_until(digest)
-        if former is not None and secrets.compare_digest(digest, former):
-            honoured_until = header.former_until
-        if honoured_until is None:  # a server that has been replaced may not have heard of the last rotation
-            is_sure = session.is_leased or await self._store.transport.has_stood_since(began)
-            return None if is_sure else await self.load(ticket)
-        if await self._store.now() < honoured_until:
-            return session
-        log.warning("session_secret_replayed", extra={"handle": str(ticket.handle)})
-        receipt = Receipt(Write.REVOCATION)
-        await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED, receipt=receipt)
-        return None
+        if self.near is not None and not fresh:
+            session = self._find_near(ticket, self.near)
+            if session is not None:
+                return session
+        began = monotonic()
+        session = await self._read_or_lease(ticket)
+        return None if session is None else await self._admitted(session, ticket, began)
+
+    async def refresh(self, session: Session) -> bool:
+        """Read *session* from the store anew, where it may have come from a near cache; say whether it is still there.
+
+        For the beginning of a request that decides on much: before anything is changed in the session (ValueError
+        otherwise), and before anything nested is read from it, which would be left as it was. Raises what `load` does.
+        """
+        if session.is_changed:
+            raise ValueError("a session is to be refreshed before anything is changed in it")
+        found = await self._read_again(session)
+        if found is not None:
+            session.now_read(found)
+        return found is not None
 
     async def find(self, handle: Handle | str) -> Session | None:
         """Find a session by its public handle, for administration; None if there is none.
@@ -198,7 +207,10 @@ class Operations:
         """
         if self._recognition is None or self.policy.client is None:
             return True
-        return await self._recognition.recognise(session, self.policy.client.look(user_agent, address))
+        seen = self.policy.client.look(user_agent, address)
+        if session.is_near and not self._recognition.knows(session, seen) and not await self.refresh(session):
+            return False
+        return await self._recognition.recognise(session, seen)
 
     def is_rotation_due(self, session: Session) -> bool:
         """Say whether the policy's rotate_every has passed since the session last got a secret. Sends nothing."""
@@ -247,7 +259,7 @@ class Operations:
         handle = _handle(session)
         if handle is None or not subject:
             return False
-        self._store.end_lease(handle)
+        self._store.forget(handle)
         owner = None if subject is ANYONE else check_subject(subject)
 
         async def attempt(receipt: Receipt) -> bytes | None:
@@ -371,6 +383,22 @@ class Operations:
         if not self.is_fresh(session, within, assurance):
             raise AuthenticationRequired(within, assurance)
 
+    async def demand_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> None:
+        """Do what `require_fresh` does, by what the store holds: a near cache may not know of a sign-out yet."""
+        judged = session
+        if session.is_near:
+            found = await self._read_again(session)
+            if found is None:
+                raise AuthenticationRequired(within, assurance)
+            if not session.is_changed:
+                session.now_read(found)
+            judged = found
+        self.require_fresh(judged, within, assurance)
+
+    def near_cache(self) -> NearCounts | None:
+        """Say what the near cache has done in this process, and how it stands; None without one. Sends nothing."""
+        return None if self.near is None else self.near.counts()
+
     def wanted_subject(self, session: Session) -> str | None:
         """Say whose session it is to be: what the policy's subject_attribute holds; None for nobody.
 
@@ -478,7 +506,9 @@ class Operations:
         Two round trips and up to two for each session. Raises StoreUnavailable when the store did not confirm: some
         may have ended then, and to call it again is safe.
         """
-        return await self._links.end(issued, why)
+        ended = await self._links.end(issued, why)
+        await self._endings.outwait()
+        return ended
 
     async def revoke_others(self, session: Session, *, by: str = "", why: str = "") -> int:
         """End every other session of the subject of *session*, and give this one a new secret; return how many ended.
@@ -506,6 +536,7 @@ class Operations:
         ended = await self._end_all(subject, handle, Cause(by, why))
         session.want_renewal()
         await self.save(session)
+        await self._endings.outwait()
         return ended
 
     async def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
@@ -532,7 +563,9 @@ class Operations:
         In steps of some hundred entries, so that nobody waits for it; to call it again after a failure is safe. See
         that nobody signs the subject in meanwhile. Raises StoreUnavailable.
         """
-        return await self._subjects.erase(check_subject(subject))
+        ended = await self._subjects.erase(check_subject(subject))
+        await self._endings.outwait()
+        return ended
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
         """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them.
@@ -588,16 +621,75 @@ class Operations:
 
     # How it is done
 
+    async def _admitted(self, session: Session, ticket: Ticket, began: float) -> Session | None:
+        """Give *session* if the secret of *ticket* opens it; end it where that shows that it was stolen.
+
+        began: when it was asked for (monotonic, seconds).
+        """
+        header, digest = session.header, ticket.digest
+        if header is None:
+            return None
+        if secrets.compare_digest(digest, header.digest):
+            return session
+        former, honoured_until = header.former_digest, session.payload.honoured_until(digest)
+        if former is not None and secrets.compare_digest(digest, former):
+            honoured_until = header.former_until
+        if honoured_until is None:  # a server that has been replaced may not have heard of the last rotation
+            is_sure = session.is_leased or await self._store.transport.has_stood_since(began)
+            return None if is_sure else await self.load(ticket, fresh=True)
+        if await self._store.now() < honoured_until:
+            return session
+        log.warning("session_secret_replayed", extra={"handle": str(ticket.handle)})
+        receipt = Receipt(Write.REVOCATION)
+        await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED, receipt=receipt)
+        return None
+
+    def _find_near(self, ticket: Ticket, near: Near) -> Session | None:
+        """Give the session from the near cache; None where what is kept of it is not enough to let *ticket* in.
+
+        Nor is it enough to turn a ticket away, nor while this process has ends outstanding: the store is asked then.
+        """
+        kept = near.find(ticket.handle)
+        if kept is None or self._endings or not secrets.compare_digest(ticket.digest, kept.header.digest):
+            return None
+        now = self._store.clock.now()
+        if now >= kept.deadline:
+            return None
+        parts = self._store.companions.present(ticket.handle, kept.parts) if kept.parts else None
+        session = Session(
+            self.policy,
+            ticket=ticket,
+            header=kept.header,
+            payload=kept.payload,
+            seen_at=self._writer.last_use(ticket.handle, now),
+            parts=parts,
+        )
+        session.is_near = True
+        near.hits += 1
+        return session
+
+    async def _read_again(self, session: Session) -> Session | None:
+        if isinstance(session.ticket, Ticket):
+            return await self.load(session.ticket, fresh=True)
+        return None if session.ticket is None else await self.find(session.ticket)
+
     async def _read(self, handle: Handle, ticket: Ticket | Handle) -> Session | None:
-        opened, parts = await self._store.read_whole(handle)
-        session = await self._presented(handle, ticket, opened, parts)
+        expected = self.near.expect(handle) if self.near is not None and isinstance(ticket, Ticket) else None
+        try:
+            opened, parts = await self._store.read_whole(handle)
+            session = await self._presented(handle, ticket, opened, parts)
+            if expected is not None and self.near is not None and opened is not None and session is not None:
+                self.near.keep(expected, *opened, parts, self._known_end(handle, opened[0], parts))
+        finally:
+            if expected is not None and self.near is not None:
+                self.near.settle(expected)
         has_ended = session is not None and self._endings.refuse(session)
         if len(self._endings):  # behind the question: what it ends now is in *session* still
             await self._endings.settle()
         return None if has_ended else session
 
     async def _presented(
-        self, handle: Handle, ticket: Ticket | Handle, opened: Opened | None, parts: Compartments
+        self, handle: Handle, ticket: Ticket | Handle, opened: Opened | None, raw: Mapping[str, bytes]
     ) -> Session | None:
         if opened is None:
             return None
@@ -606,7 +698,14 @@ class Operations:
         if header.absolute_deadline <= now:
             return None
         seen_at = self._writer.last_use(handle, now)
+        parts = self._store.companions.present(handle, raw)
         return Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=seen_at, parts=parts)
+
+    def _known_end(self, handle: Handle, header: Header, parts: Mapping[str, bytes]) -> float:
+        """Say when the session or a part of it ends (ms) if nobody uses it, as far as this process knows."""
+        used_at = max(header.seen_at, self._writer.last_use(handle, 0))
+        end = min(header.absolute_deadline, used_at + header.idle_timeout)
+        return min(end, self._store.companions.known_end(handle, parts)) if parts else end
 
     async def _end_all(self, subject: str, kept: Handle | None, cause: Cause) -> int:
         """End the sessions of a subject, and keep that in mind where it is not confirmed."""

@@ -30,6 +30,10 @@ class Recognition:
         self._writer = writer
         self._policy = policy
 
+    def knows(self, session: Session, seen: Client) -> bool:
+        """Say whether nothing has changed, as far as *session* says."""
+        return self._compare(session.payload, seen).client.text == session.payload.client
+
     async def recognise(self, session: Session, seen: Client) -> bool:
         """Do what `Operations.recognise` says."""
         session.client = seen

@@ -4,7 +4,7 @@ Nothing is decided here; engine/operations.py does that, or the scripts in engin
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from coatcheck.engine.durability import Receipt, Waits
 from coatcheck.engine.erasure import erase_traces
 from coatcheck.engine.keys import Keys
 from coatcheck.engine.leases import Leases
+from coatcheck.engine.near import Near
 from coatcheck.engine.resealing import Resealed, reseal
 from coatcheck.engine.server import Server
 from coatcheck.engine.transport import Argument, Command, Transport
 from coatcheck.model.activity import Activities, Activity
-from coatcheck.model.compartment import Compartments
 from coatcheck.model.device import class_of
 from coatcheck.model.dictionary import SealedDictionaries
 from coatcheck.model.errors import RecordCorrupted, StoreError, StoreUnavailable
@@ -158,6 +158,7 @@ class Store:
         self.waits = Waits(policy.durability, self._keys)
         lease = policy.outage.read_lease if policy.outage else None
         self.leases = None if lease is None else Leases(lease)
+        self.near = Near(policy.near_cache) if policy.near_cache else None
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -222,10 +223,10 @@ class Store:
             return None
         return None if opened is None else opened[1].subject
 
-    async def read_whole(self, handle: Handle) -> tuple[Opened | None, Compartments]:
-        """Read a record as `read` does, and the compartments that the policy declares."""
+    async def read_whole(self, handle: Handle) -> tuple[Opened | None, Mapping[str, bytes]]:
+        """Read a record as `read` does, and the compartments that the policy declares, by name and still sealed."""
         opened, found = await self._read(handle, self.companions.compartment_keys(handle))
-        return opened, self.companions.present(handle, found)
+        return opened, self.companions.named(found)
 
     def read_leased(self, handle: Handle) -> Opened | None:
         """Give the record of *handle* from memory, if its lease lasts. Raises RecordCorrupted."""
@@ -297,7 +298,7 @@ class Store:
         digest, event = change.place.digest if change.place else b"", change.event.value if change.event else ""
         told = (handle.name, now, digest, event, change.why)
         command = scripts.SAVE.command(keys, pack_revision(revision), record, header.ttl(now), *told, *extra)
-        self.end_lease(handle)
+        self.forget(handle)
         code, *current = await self._call_with(along, handle, header, now, command, receipt=receipt)
         await self._dictionaries.learn(*current)
         return self._records.open(handle, current[0]) if current else bool(code)
@@ -318,7 +319,7 @@ class Store:
         await self._dictionaries.prepare(header.absolute_deadline)
         commands = along.commands(handle, header, now)
         if commands:
-            replies = await self._call(*commands, receipt=receipt, partitions={handle.partition})
+            replies = await self._write(handle, *commands, receipt=receipt)
             await self._take(along, replies)
 
     async def remove(
@@ -345,8 +346,8 @@ class Store:
         now, name = await self.now(), event.value if event else ""
         told = (now, name, cause.by, cause.why, self.companions.listed)
         command = scripts.REVOKE.command(keys, expected, handle.name, digest, listed, *told)
-        self.end_lease(handle)
-        (reply,) = await self._call(command, receipt=receipt, partitions={handle.partition})
+        self.forget(handle)
+        (reply,) = await self._write(handle, command, receipt=receipt)
         record = reply[1] if reply[0] else None
         with suppress(StoreUnavailable):  # it is gone all the same; whoever opens it will see
             await self._dictionaries.learn(record)
@@ -357,25 +358,38 @@ class Store:
         if self.leases is not None:
             self.leases.drop_all()
         now = await self.now()
-        await self._call(
-            *(
-                scripts.REVOKE_EVERYONE.command(self._marks(partition), now, kept_for, cause.by, cause.why)
-                for partition in ALL_PARTITIONS
-            ),
-            receipt=receipt,
-            partitions=set(),  # each script writes, however often it is sent
-        )
+        try:
+            await self._call(
+                *(
+                    scripts.REVOKE_EVERYONE.command(self._marks(partition), now, kept_for, cause.by, cause.why)
+                    for partition in ALL_PARTITIONS
+                ),
+                receipt=receipt,
+                partitions=set(),  # each script writes, however often it is sent
+            )
+        finally:
+            if self.near is not None:
+                self.near.drop_all()
 
-    def _end_leases(self, place: Place, names: list[bytes]) -> None:
-        if self.leases is not None:
+    def _forget_ended(self, place: Place, names: list[bytes]) -> None:
+        if self.leases is not None or self.near is not None:
             for name in _shown(names):
                 with suppress(ValueError):  # what somebody else has planted there
-                    self.leases.drop(Handle.parse(f"{place.partition:02x}.{name}"))
+                    self.forget(Handle.parse(f"{place.partition:02x}.{name}"))
 
-    def end_lease(self, handle: Handle) -> None:
+    def forget(self, handle: Handle) -> None:
         """Read *handle* from memory no more."""
         if self.leases is not None:
             self.leases.drop(handle)
+        if self.near is not None:
+            self.near.drop(handle)
+
+    def forget_subject(self, subject: str, keep: Handle | None) -> None:
+        """Read the sessions of *subject* except *keep* from memory no more."""
+        if self.leases is not None:
+            self.leases.drop_subject(subject, keep)
+        if self.near is not None:
+            self.near.drop_subject(subject, keep)
 
     def open(self, handle: Handle, record: bytes) -> Opened:
         """Open a record that a reply has brought. Raises RecordCorrupted."""
@@ -423,9 +437,9 @@ class Store:
         if reply[0] == _OUTLIVED:
             return Outlived(_epoch(reply[1]))
         _, live, of_device, former, *ended = reply
-        self._end_leases(place, ended)
+        self._forget_ended(place, ended)
         if replacing is not None:
-            self.end_lease(replacing)
+            self.forget(replacing)
         try:
             await self._dictionaries.learn(former)
             replaced = self._records.open(replacing, former) if replacing and former else None
@@ -443,7 +457,7 @@ class Store:
         told = (order, now, stem, place.digest, self.companions.listed)
         command = scripts.TRIM.command(keys, allowed.sessions, *told, class_of(limit.device), allowed.of_device)
         (reply,) = await self._call(command, receipt=receipt, partitions={place.partition})
-        self._end_leases(place, reply[2:])
+        self._forget_ended(place, reply[2:])
         return Live(reply[0], reply[1]), _shown(reply[2:])
 
     async def remove_all(
@@ -589,10 +603,20 @@ class Store:
     ) -> Any:
         """Carry out *command*, and what goes along with it behind it; give the reply to *command*."""
         further = along.commands(handle, header, now) if along else []
-        reply, *replies = await self._call(command, *further, receipt=receipt, partitions={handle.partition})
+        reply, *replies = await self._write(handle, command, *further, receipt=receipt)
         if along:
             await self._take(along, replies)
         return reply
+
+    async def _write(self, handle: Handle, *commands: Command, receipt: Receipt | None) -> list[Any]:
+        """Carry out *commands*, which write what is stored of *handle*; the near cache has nothing of before then."""
+        if self.near is None:
+            return await self._call(*commands, receipt=receipt, partitions={handle.partition})
+        self.near.drop(handle)
+        try:
+            return await self._call(*commands, receipt=receipt, partitions={handle.partition})
+        finally:  # another task or thread may have read it while that was on its way
+            self.near.drop(handle)
 
     async def _take(self, along: Along, replies: list[Any]) -> None:
         """Note the replies to what went along, once what they bring can be opened."""

@@ -47,13 +47,15 @@ class Subjects:
     async def end(self, subject: str, kept: Handle | None, cause: Cause, receipt: Receipt) -> int:
         """Do what `Operations.revoke_all` says; how durable it is, is noted in *receipt*."""
         ended = 0
-        if self._store.leases is not None:
-            self._store.leases.drop_subject(subject, kept)
-        for place in self._store.places(subject):
-            left = 1
-            while left:
-                count, left = await self._store.remove_all(place, kept, _REVOKED_TOGETHER, cause, receipt)
-                ended += count
+        self._store.forget_subject(subject, kept)
+        try:
+            for place in self._store.places(subject):
+                left = 1
+                while left:
+                    count, left = await self._store.remove_all(place, kept, _REVOKED_TOGETHER, cause, receipt)
+                    ended += count
+        finally:  # another task or thread may have read one while that was on its way
+            self._store.forget_subject(subject, kept)
         log.info("sessions_revoked", extra={"count": ended, "kept": str(kept) if kept else None})
         return ended
 

@@ -147,6 +147,14 @@ def unpack(record: bytes, further: int) -> tuple[Header, int, bytes, int, int]:
     return header, flags, key_id, dictionary_id, size
 
 
+def last_write(record: bytes) -> tuple[int, int]:
+    """Give when *record* was written and how long it lives unused from then on (ms), unproved; (0, 0) for no record."""
+    if len(record) < SMALLEST or record[0] != RECORD_FORMAT:
+        return 0, 0
+    _, _, _, _, _, _, _, _, s1, s0, i1, i0, _ = _FIXED.unpack_from(record)
+    return s1 << 32 | s0, i1 << 32 | i0
+
+
 def dictionary_of(record: bytes) -> int:
     """Give the id of the dictionary that *record* names; 0 for none, and for what is no record."""
     if len(record) < SMALLEST or not record[1] & BY_DICTIONARY or record[0] != RECORD_FORMAT:

@@ -13,13 +13,20 @@ from coatcheck.model.compression import LARGEST_PAYLOAD
 from coatcheck.model.device import check_limits
 from coatcheck.model.durability import Durability
 from coatcheck.model.errors import ConfigurationError
+from coatcheck.model.near import NearCache
 from coatcheck.model.outage import OutagePolicy
 from coatcheck.model.sources import SourcePolicy
 
 LONGEST = timedelta(days=3650)
 _SHORTEST = timedelta(milliseconds=1)
 _MOST_ACTIVITY = 10_000
-_PARTS = (("client", ClientPolicy), ("sources", SourcePolicy), ("durability", Durability), ("outage", OutagePolicy))
+_PARTS = (
+    ("client", ClientPolicy),
+    ("sources", SourcePolicy),
+    ("durability", Durability),
+    ("outage", OutagePolicy),
+    ("near_cache", NearCache),
+)
 
 
 class AtLimit(Enum):
@@ -66,6 +73,8 @@ class SessionPolicy:
     sources: how many sessions and unknown identifiers may come from one source; None for any number.
     outage: what web requests get while the store cannot be reached; None: always 503.
     durability: how durable each kind of write must be before it counts as done; None: in the primary's memory.
+    near_cache: how sessions are kept in each process's memory, so that most loads do not ask the store; None: not at
+        all.
     """
 
     idle_timeout: timedelta = timedelta(minutes=30)
@@ -88,6 +97,7 @@ class SessionPolicy:
     sources: SourcePolicy | None = None
     outage: OutagePolicy | None = None
     durability: Durability | None = None
+    near_cache: NearCache | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""

@@ -70,6 +70,9 @@ class Session(Attributes):
     is_leased: whether it was read from this process's memory, for the store could not be reached: see `OutagePolicy`.
     It cannot be saved then, and its compartments are left out.
 
+    is_near: whether it was read from this process's memory, as the policy's near_cache lets it be, and may lag behind
+    the store by as much as that says. It can be changed and saved like any other.
+
     durability: how far the last write of it had got when the store replied; None before one, and where the policy asks
     for nothing but memory.
     """
@@ -91,6 +94,7 @@ class Session(Attributes):
         "ended",
         "header",
         "is_leased",
+        "is_near",
         "parts",
         "payload",
         "recorded",
@@ -119,7 +123,7 @@ class Session(Attributes):
         self.durability: Reached | None = None
         self.ended = False
         self.cookie_due = False
-        self.is_leased = False
+        self.is_leased = self.is_near = False
         self.token_given = False
         self._next_secret: bytes | None = None
         self._rotation: Ticket | None = None
@@ -484,11 +488,22 @@ class Session(Attributes):
         if self._device == self.payload.device:
             self._device = payload.device
         self.ticket, self.header, self.payload = ticket, header, payload
+        self.is_near = False
         self._settings = self._kept_settings = _settings(header)
         self._rotation_wanted = self._renewal_wanted = False
         self._seen_at, self._attempts = header.seen_at, []
         self._next_secret = self._issuer_session = self._rotation = None
         self.now_stored_as(payload.attributes)
+
+    def now_read(self, other: "Session") -> None:
+        """Take note of what the store holds now, as *other* was loaded. For a session in which nothing is changed."""
+        if other.header is None:
+            raise RuntimeError("only a stored session can be taken over")
+        self.header, self.payload, self.parts = other.header, other.payload, other.parts
+        self._settings = self._kept_settings = _settings(other.header)
+        self._device, self._seen_at = other.payload.device, other.last_seen
+        self.is_near = other.is_near
+        self.now_stored_as(other.payload.attributes)
 
     def now_new(self, policy: SessionPolicy, attributes: Mapping[str, bytes]) -> None:
         """Take note that the stored session has ended, and that this one goes on with *attributes* as a new one.
@@ -505,6 +520,11 @@ class Session(Attributes):
     def now_ended(self) -> None:
         """Take note that the stored session has ended at this request's wish."""
         self.ended, self.header = True, None
+
+    @property
+    def last_seen(self) -> int:
+        """When it was used last, as far as is known (ms)."""
+        return self._seen_at
 
     def seen(self, now: int) -> None:
         """Take note that the store has extended the idle deadline."""

@@ -15,6 +15,7 @@ from coatcheck.runtime import listener
 from coatcheck.runtime.address import Address, Keys, prefix_or_default
 from coatcheck.runtime.asynchronous import AsyncTransport
 from coatcheck.runtime.channel import AsyncChannel
+from coatcheck.runtime.near import links_of
 from coatcheck.runtime.outbox import outbox_or_default
 
 
@@ -55,6 +56,7 @@ class AsyncSessions(Operations):
         super().__init__(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock, journal=journal)
         self.open_channel: Final = partial(AsyncChannel, transport, prefix)
         self._subscribers = listener.Subscribers(may_await=True, leases=self.leases)
+        self._near_links = links_of(transport, self.near, self.policy, prefix)
         self._close_transport = transport.aclose
         self._leave = address.leave
 
@@ -92,6 +94,8 @@ class AsyncSessions(Operations):
 
     async def close(self) -> None:
         """Close the connections of the running loop, and leave the embedded server."""
+        if self._near_links is not None:
+            self._near_links.close()
         await self._close_transport()
         self._leave()
 

@@ -4,6 +4,7 @@ import select
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass, field
 from math import inf
 from os import getpid
 from socket import socket
@@ -141,19 +142,8 @@ class _Pool:
     """The connections to one server."""
 
     def __init__(self, transport: BlockingTransport, node: Node, *, is_sentinel: bool) -> None:
-        settings, address = transport.settings, transport.address
-        self._kind: type[Any] = _TLS if address.has_tls else _Plain
-        self._options: dict[str, Any] = {"host": node.host, "port": node.port}
-        if not node.port:
-            self._kind, self._options = _Socket, {"path": node.host}
-        self._options |= settings.sentinel if is_sentinel else settings.connection
-        is_checked = address.kind is Kind.SENTINEL and not is_sentinel
-        self._options |= {
-            "retry": Retry(NoBackoff(), 0),
-            "redis_connect_func": _greet_primary if is_checked else _greet,
-        }
-        self._trust = (transport.sentinel_trust if is_sentinel else transport.trust) if address.has_tls else None
-        self._size = settings.max_connections
+        self._recipe = Recipe.of(transport, node, is_sentinel=is_sentinel)
+        self._size = transport.settings.max_connections
         self._free: deque[Any] = deque()
         self._made = 0
         self._waiting = 0
@@ -208,9 +198,38 @@ class _Pool:
                         raise Busy(f"all {self._size} connections are in use (max_connections)")
             finally:
                 self._waiting -= 1
-            connection = make_connection(self._kind, self._options)
+            connection = self._recipe.make()
             self._made += 1
-        connection.trust = self._trust
+        return connection
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a connection to one server is made of: redis-py's class for it, its options, and what it trusts."""
+
+    kind: type[Any]
+    options: dict[str, Any] = field(repr=False)
+    trust: Trust | None
+
+    @classmethod
+    def of(cls, carrier: Carrier, node: Node, *, is_sentinel: bool) -> "Recipe":
+        """Give that of *node*, as *carrier* is set up."""
+        settings, address = carrier.settings, carrier.address
+        kind: type[Any] = _TLS if address.has_tls else _Plain
+        options: dict[str, Any] = {"host": node.host, "port": node.port}
+        if not node.port:
+            kind, options = _Socket, {"path": node.host}
+        options |= settings.sentinel if is_sentinel else settings.connection
+        is_checked = address.kind is Kind.SENTINEL and not is_sentinel
+        options |= {"retry": Retry(NoBackoff(), 0), "redis_connect_func": _greet_primary if is_checked else _greet}
+        return cls(
+            kind, options, (carrier.sentinel_trust if is_sentinel else carrier.trust) if address.has_tls else None
+        )
+
+    def make(self, **other: Any) -> Any:
+        """Make a connection, with *other* options, without connecting it. Raises ConfigurationError."""
+        connection = make_connection(self.kind, self.options | other)
+        connection.trust = self.trust
         return connection
 
 

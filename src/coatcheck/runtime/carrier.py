@@ -323,6 +323,7 @@ class Carrier(ABC):
         if not isinstance(self.topology, Cluster):
             raise ConfigurationError(f"{self.address} is a node of a Cluster: write cluster:// instead") from error
         target = Node(error.host or node.host, error.port)
+        self.topology.detours += 1
         if isinstance(error, MovedError):
             self.topology.move(error.slot_id, target)
         else:

@@ -100,12 +100,12 @@ async def listen(
             await channel.close()
         if failures:
             tried(False)  # noqa: FBT003  the same
-            await channel.pause(_pause(failures))
+            await channel.pause(pause_after(failures))
             with suppress(SessionError):
                 await channel.revive()
 
 
-def _pause(failures: int) -> float:
+def pause_after(failures: int) -> float:
     """Say how long to wait before the next attempt, in seconds: longer each time, and not all processes at once."""
     longest = min(_LONGEST_PAUSE_MS, _SHORTEST_PAUSE_MS << min(failures, 10))
     return (longest // 2 + secrets.randbelow(longest // 2 + 1)) / 1000

@@ -18,6 +18,7 @@ from coatcheck.engine.server import Server
 from coatcheck.model.activity import Activity
 from coatcheck.model.events import Event, EventType
 from coatcheck.model.issued import IssuerSession
+from coatcheck.model.near import NearCounts
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session, SessionInfo
 from coatcheck.model.ticket import Handle, Ticket
@@ -26,6 +27,7 @@ from coatcheck.runtime import listener
 from coatcheck.runtime.address import Address, Keys, prefix_or_default
 from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.channel import BlockingChannel
+from coatcheck.runtime.near import links_of
 from coatcheck.runtime.outbox import outbox_or_default
 
 T = TypeVar("T")
@@ -81,6 +83,7 @@ class Sessions:
         self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock, journal=journal)
         self._open_channel: Final = partial(BlockingChannel, transport, prefix)
         self._subscribers = listener.Subscribers(may_await=False, leases=self.core.leases)
+        self._near_links = links_of(transport, self.core.near, self.core.policy, prefix)
         self._close_transport = transport.close
         self._leave = address.leave
 
@@ -97,9 +100,13 @@ class Sessions:
         """See `Operations.create`."""
         return run(self.core.create(attributes))
 
-    def load(self, identifier: str | Ticket) -> Session | None:
+    def load(self, identifier: str | Ticket, *, fresh: bool = False) -> Session | None:
         """See `Operations.load`."""
-        return run(self.core.load(identifier))
+        return run(self.core.load(identifier, fresh=fresh))
+
+    def refresh(self, session: Session) -> bool:
+        """See `Operations.refresh`."""
+        return run(self.core.refresh(session))
 
     def find(self, handle: Handle | str) -> Session | None:
         """See `Operations.find`."""
@@ -175,6 +182,14 @@ class Sessions:
     def require_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> None:
         """See `Operations.require_fresh`."""
         self.core.require_fresh(session, within, assurance)
+
+    def demand_fresh(self, session: Session, within: timedelta, assurance: int = 1) -> None:
+        """See `Operations.demand_fresh`."""
+        return run(self.core.demand_fresh(session, within, assurance))
+
+    def near_cache(self) -> NearCounts | None:
+        """See `Operations.near_cache`."""
+        return self.core.near_cache()
 
     def bind(self, session: Session, subject: str, *, assurance: int = 1) -> None:
         """See `Operations.bind`."""
@@ -289,6 +304,8 @@ class Sessions:
 
     def close(self) -> None:
         """Close every connection, and leave the embedded server."""
+        if self._near_links is not None:
+            self._near_links.close()
         self._close_transport()
         self._leave()
 

@@ -41,7 +41,8 @@ class Topology(ABC):
 
     nodes: every server that may be spoken to. is_known: whether there is somewhere to go. is_stale: whether to look
     again before the next call. renew_at: from when on to look again in any case (monotonic, seconds). generation: grows
-    when *nodes* change. changed_at: when one server last took the place of another for all.
+    when *nodes* change. changed_at: when one server last took the place of another for all. detours: grows with every
+    command that a server sends elsewhere.
     """
 
     nodes: frozenset[Node] = frozenset()
@@ -52,6 +53,7 @@ class Topology(ABC):
     renew_at = inf
     generation = 0
     changed_at = -inf
+    detours = 0
 
     def is_usable(self, now: float) -> bool:  # noqa: ARG002  it is only Sentinel's that runs out
         """Say whether what is known may be relied on *now*."""
@@ -60,6 +62,10 @@ class Topology(ABC):
     def is_confirmed(self, since: float) -> bool:  # noqa: ARG002  the servers themselves know their place
         """Say whether it has been found out that the servers have their place, by questions asked *since* or later."""
         return True
+
+    def home(self, slot: int) -> Node | None:  # noqa: ARG002  all slots are there
+        """Name the server that has *slot*, as far as is known; None: not known."""
+        return self.sole
 
     @abstractmethod
     def route(self, command: Command) -> Node | None:
@@ -121,6 +127,10 @@ class Cluster(Topology):
             self.is_stale = True
             raise LostConnection(f"no node of the Cluster serves slot {slot}")
         return node
+
+    def home(self, slot: int) -> Node | None:
+        """See `Topology.home`."""
+        return self._owners[slot] if self._owners else None
 
     def doubt(self, node: Node) -> None:
         """See `Topology.doubt`."""
