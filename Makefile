@@ -52,6 +52,12 @@ matrix: env ## Run the contract suite on every server release and topology (SERV
 	  COATCHECK_TEST_SERVER=$$server $(PYTHON_BIN) -m pytest tests/contract tests/attack/test_crash_points.py $(ARGS) || exit 1; \
 	done
 
+.PHONY: near
+near: env ## Run the contract and the attack suite with a near cache in all sessions
+	tools/debian
+	COATCHECK_TEST_NEAR=15 COATCHECK_TEST_EXAMPLES=20 $(PYTHON_BIN) -m pytest tests/contract tests/attack \
+	  -k "not 10000_sessions and not long_walks" $(ARGS)
+
 .PHONY: faults
 faults: env ## Kill, freeze and cut off servers under load and check every operation (ARGS="--runs 50 --cell sentinel-kill")
 	tools/debian libfaketime iproute2 || echo "Cells that need them are left out."

@@ -70,6 +70,8 @@ class Way:
     """Seconds that each piece of a reply takes longer."""
     sees: Callable[[bytes], bool] | None = None
     """Is handed each piece from a client before it passes; True: the piece passes, and its reply is lost."""
+    singles_out: Callable[[bytes], bool] | None = None
+    """Is handed each piece from a client before it passes. Then only connections can be silent that it was True for."""
     links: set[asyncio.StreamWriter] = field(default_factory=set)
 
 
@@ -146,19 +148,20 @@ class Proxy:
             raise
         there_reader, there_writer = await asyncio.open_connection(sock=outgoing)
         way.links.add(there_writer)
-        is_lost = False
+        is_lost, held = False, _Held(way)
 
         async def forth() -> None:
             nonlocal is_lost
             while piece := await reader.read(65_536):
-                await _while_silent(way)
+                held.look_at(piece)
+                await held.wait()
                 is_lost |= way.sees is not None and way.sees(piece)
                 there_writer.write(piece)
                 await there_writer.drain()
 
         async def back() -> None:
             while piece := await there_reader.read(65_536):
-                await _while_silent(way)
+                await held.wait()
                 if way.delay:
                     await asyncio.sleep(way.delay)
                 if is_lost:
@@ -184,13 +187,24 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+class _Held:
+    """Whether a connection on a way is held back."""
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+        self._is_meant = way.singles_out is None
+
+    def look_at(self, piece: bytes) -> None:
+        if self._way.singles_out is not None:
+            self._is_meant |= self._way.singles_out(piece)
+
+    async def wait(self) -> None:
+        while self._way.is_silent and self._is_meant:  # noqa: ASYNC110  set from other threads
+            await asyncio.sleep(0.01)
+
+
 def _make_socket(namespace: Namespace | None) -> socket.socket:
     if namespace is None:
         return socket.socket()
     with namespace.entered():
         return socket.socket()
-
-
-async def _while_silent(way: Way) -> None:
-    while way.is_silent:  # noqa: ASYNC110  set from other threads
-        await asyncio.sleep(0.01)

@@ -189,6 +189,13 @@ def test_acl_file(command):
     assert (code, out) == (0, f"user coatcheck on {' '.join(access_rules('shop'))}\n")
 
 
+def test_acl_of_a_near_cache(command):
+    """What a near cache needs is allowed where that is asked for."""
+    code, out, _ = command("acl", "--near-cache", "--aclfile", "--prefix", "shop")
+
+    assert (code, out) == (0, f"user coatcheck on {' '.join(access_rules('shop', near_cache=True))}\n")
+
+
 @pytest.mark.parametrize("arguments", [("--prefix", "sh*p"), ("--user", "a b"), ("--user", "a\nb"), ("--user", "")])
 def test_acl_of_what_is_none(command, arguments):
     """What could smuggle in another rule is refused."""

@@ -1,20 +1,24 @@
 """A worker process: it serves requests by sessions that somebody else revokes meanwhile, and says what became of each.
 
-Its argument is JSON: url, key, identifiers, requests (how many), is_async. A line for each request: which session, when
-its load began (ns, the clock that all processes share), whether it was accepted, when its save began and whether it
-was carried out (0 0 without one), when all was over.
+Its argument is JSON: url, key, identifiers, requests (how many), is_async, staleness (ms, of a near cache; 0: none).
+With a near cache each request takes some milliseconds more, for the revocations to keep up. A line for each request:
+which session, when its load began (ns, the clock that all processes share), whether it was accepted, when its save
+began and whether it was carried out (0 0 without one), when all was over.
 """
 
 import asyncio
 import json
 import secrets
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from time import monotonic_ns
 
 import coatcheck
 
 AT_ONCE = 4
+PAUSE = 0.01
 SAVES = 4  # one request in so many writes
 
 
@@ -24,7 +28,20 @@ def tell(*words):
     sys.stdout.flush()
 
 
-def serve(sessions, identifiers, requests):
+def policy_of(task):
+    """Give the policy of *task*."""
+    if not task["staleness"]:
+        return coatcheck.SessionPolicy()
+    near = coatcheck.NearCache(staleness=timedelta(milliseconds=task["staleness"]), ends_wait=True)
+    return coatcheck.SessionPolicy(near_cache=near)
+
+
+def pause_of(task):
+    """Say how long to pause behind each request, in seconds."""
+    return PAUSE if task["staleness"] else 0
+
+
+def serve(sessions, identifiers, requests, pause):
     """Serve *requests* requests, one after the other."""
     for number in range(requests):
         which, began = secrets.randbelow(len(identifiers)), monotonic_ns()
@@ -38,9 +55,10 @@ def serve(sessions, identifiers, requests):
             except coatcheck.SessionRevoked:
                 pass
         tell(which, began, int(session is not None), save_began, saved, monotonic_ns())
+        time.sleep(pause)
 
 
-async def a_serve(sessions, identifiers, requests):
+async def a_serve(sessions, identifiers, requests, pause):
     """Do as `serve`, on the event loop."""
     for number in range(requests):
         which, began = secrets.randbelow(len(identifiers)), monotonic_ns()
@@ -54,20 +72,22 @@ async def a_serve(sessions, identifiers, requests):
             except coatcheck.SessionRevoked:
                 pass
         tell(which, began, int(session is not None), save_began, saved, monotonic_ns())
+        await asyncio.sleep(pause)
 
 
 async def main_async(task):
     """Serve with tasks."""
-    async with coatcheck.AsyncSessions(task["url"], keys=task["key"]) as sessions:
+    async with coatcheck.AsyncSessions(task["url"], keys=task["key"], policy=policy_of(task)) as sessions:
         share = task["requests"] // AT_ONCE
-        await asyncio.gather(*(a_serve(sessions, task["identifiers"], share) for _ in range(AT_ONCE)))
+        await asyncio.gather(*(a_serve(sessions, task["identifiers"], share, pause_of(task)) for _ in range(AT_ONCE)))
 
 
 def main_sync(task):
     """Serve with threads."""
-    with coatcheck.Sessions(task["url"], keys=task["key"]) as sessions, ThreadPoolExecutor(AT_ONCE) as threads:
+    sessions = coatcheck.Sessions(task["url"], keys=task["key"], policy=policy_of(task))
+    with sessions, ThreadPoolExecutor(AT_ONCE) as threads:
         share = task["requests"] // AT_ONCE
-        waiting = [threads.submit(serve, sessions, task["identifiers"], share) for _ in range(AT_ONCE)]
+        waiting = [threads.submit(serve, sessions, task["identifiers"], share, pause_of(task)) for _ in range(AT_ONCE)]
     for each in waiting:
         each.result()
 

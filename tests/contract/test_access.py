@@ -127,7 +127,7 @@ def test_nothing_else_is_allowed(acl_server, command):
 @pytest.mark.requirement("R53")
 def test_no_command_is_dangerous(acl_server):
     """None of the commands is one that the server itself calls administrative or dangerous, whatever is asked for."""
-    rules = access_rules("shop", reseals=True, numbered=True, clustered=True)
+    rules = access_rules("shop", reseals=True, numbered=True, clustered=True, near_cache=True)
     allowed = {rule[1:] for rule in rules if rule[0] == "+"}
     dangerous = {name for category in ("admin", "dangerous") for name in acl_server.client.acl_cat(category)}
 
@@ -140,7 +140,9 @@ def test_no_command_too_many():
     """The rules allow the commands that the scripts run, and those that are sent, and no others."""
     scripts = "".join(path.read_text() for path in (SOURCES / "engine" / "lua").iterdir())
     engine = "".join(path.read_text() for path in (SOURCES / "engine").iterdir() if path.name.endswith(".py"))
-    runtime = "".join((SOURCES / "runtime" / name).read_text() for name in ("batch.py", "topology.py", "channel.py"))
+    runtime = "".join(
+        (SOURCES / "runtime" / name).read_text() for name in ("batch.py", "topology.py", "channel.py", "near.py")
+    )
     used = {" ".join(filter(None, found)) for found in re.findall(r"redis\.p?call\('(\w+)'(?:, '(CREATE)')?", scripts)}
     used |= set(re.findall(r"\(\"([A-Z]+)\",", engine))
     used |= {" ".join(filter(None, found)) for found in re.findall(r"\(\"([A-Z]+)\",(?: \"([A-Z]+)\")?", runtime)}
@@ -148,7 +150,7 @@ def test_no_command_too_many():
     used |= set(re.findall(r"_hub\.(psubscribe|punsubscribe|subscribe|ping)\(", runtime))
 
     waits = Durability(save=Level.REPLICAS, sign_in=Level.DISK)
-    rules = access_rules("shop", reseals=True, clustered=True, durability=waits)
+    rules = access_rules("shop", reseals=True, clustered=True, durability=waits, near_cache=True)
     allowed = {rule[1:] for rule in rules if rule[0] == "+"}
 
     assert allowed == {name.lower().replace(" ", "|") for name in used}
@@ -162,6 +164,7 @@ def test_rules_of_a_prefix():
     assert all(re.fullmatch(r"\+[a-z]+(\|[a-z]+)?", rule) for rule in rules[5:])
     assert set(access_rules("shop", reseals=True)) - set(rules) == {"+scan"}
     assert set(access_rules("shop", numbered=True)) - set(rules) == {"+select"}
+    assert set(access_rules("shop", near_cache=True)) - set(rules) == {"+client|tracking", "+subscribe"}
     assert set(access_rules("shop", clustered=True)) - set(rules) == {"+cluster|slots", "+asking"}
     assert set(access_rules("shop", durability=Durability(save=Level.REPLICAS))) - set(rules) == {"+wait"}
     assert set(access_rules("shop", durability=Durability(revocation=Level.DISK))) - set(rules) == {"+waitaof"}

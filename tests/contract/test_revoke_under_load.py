@@ -12,6 +12,7 @@ from time import monotonic_ns
 
 import pytest
 
+from tests.contract.loading_worker import policy_of
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -36,12 +37,13 @@ class Request:
 class Load:
     """The workers, and what they say."""
 
-    def __init__(self, stack, server, key, identifiers):
+    def __init__(self, stack, server, key, identifiers, staleness):
         self.requests = []
         self._readers = []
         self._workers = []
         for number in range(WORKERS):
             task = {"url": server.url, "key": key, "identifiers": identifiers, "requests": REQUESTS // WORKERS}
+            task["staleness"] = staleness
             command = [sys.executable, "-m", "tests.contract.loading_worker"]
             command.append(json.dumps({**task, "is_async": number % 2 == 1}))
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -88,9 +90,13 @@ def revocations(sessions, devices):
 
 
 @pytest.mark.requirement("R19")
-def test_no_worker_accepts_what_was_revoked(open_sessions, server, key):
-    """Of 10,000 requests to 4 processes, none that began after a revocation was acknowledged is accepted or saved."""
-    sessions, devices, identifiers = open_sessions(), {}, {}
+@pytest.mark.parametrize("staleness", [0, 20], ids=["store", "near cache"])
+def test_no_worker_accepts_what_was_revoked(open_sessions, server, key, staleness):
+    """Of 10,000 requests to 4 processes, none that began after a revocation was acknowledged is accepted or saved.
+
+    With a near cache too, where ends wait (staleness: ms).
+    """
+    sessions, devices, identifiers = open_sessions(policy=policy_of({"staleness": staleness})), {}, {}
     for number in range(USERS * DEVICES):
         session, user = sessions.create({"n": 0}), f"user{number % USERS}"
         sessions.bind(session, user)
@@ -98,7 +104,7 @@ def test_no_worker_accepts_what_was_revoked(open_sessions, server, key):
         identifiers[session.handle] = session.identifier
     asked, acknowledged, planned = {}, {}, revocations(sessions, devices)
     with ExitStack() as stack:
-        load = Load(stack, server, key, list(identifiers.values()))
+        load = Load(stack, server, key, list(identifiers.values()), staleness)
         load.start()
         for number, (revoke, ended) in enumerate(planned, 1):
             load.reach(number * REQUESTS // (len(planned) + 5))

@@ -16,6 +16,7 @@ from coatcheck.model.ticket import Handle, Ticket
 from coatcheck.runtime.sync import run
 from tests.fix_access import elsewhere
 from tests.fix_store import MovableClock, Stepped
+from tests.waiting import wait_until
 
 MINUTE = timedelta(minutes=1)
 POLICY = SessionPolicy(
@@ -57,7 +58,7 @@ class Usage:
         canaries.plant("sealing key's bytes", key.master)
         canaries.plant("key derived from it", key._subject_key)
         self.subject = canaries.text("subject")
-        self.url = server.user("cc", reseals=True)
+        self.url = server.user("cc", reseals=True, near_cache=True)
         self.password = canaries.plant("store's password", self.url.partition("@")[0].rpartition(":")[2])
 
         def make(**options):
@@ -107,6 +108,16 @@ class Usage:
         self.sessions.save(session)
         return self.keep(session)
 
+    def live_near(self, session):
+        """Ask for freshness, of the store and of a near cache."""
+        self.sessions.require_fresh(session, MINUTE)
+        identifier = session.identifier
+        near = self.make(policy=replace(POLICY, near_cache=coatcheck.NearCache()))
+        wait_until(lambda: near.load(identifier).is_near, "the near cache does not answer")
+        near.demand_fresh(self.keep(near.load(identifier)), MINUTE)
+        assert near.refresh(self.kept[-1])
+        self.kept.append(near.near_cache())
+
     def live(self):
         """Do all that can be done."""
         sessions, late = self.sessions, self.sessions.create({"a": self.text()})
@@ -124,7 +135,7 @@ class Usage:
             assert sessions.is_csrf_token(loaded, sessions.csrf_token(loaded))
         sessions.bind(loaded, self.subject, assurance=2)
         self.keep(loaded)
-        sessions.require_fresh(loaded, MINUTE)
+        self.live_near(loaded)
         assert sessions.is_fresh(loaded, MINUTE)
         assert not sessions.is_rotation_due(loaded)
         self.kept += sessions.activity(loaded, since=datetime(2020, 1, 1, tzinfo=UTC))

@@ -111,6 +111,16 @@ answer = client.get("/outage")
 assert (answer.status_code, answer.headers["Retry-After"], "moment" in answer.text) == (503, "5", True)
 assert client.get("/conflict").status_code == 409
 """,
+    "near-refresh": """
+from fastapi.testclient import TestClient
+from coatcheck import Sessions
+
+with TestClient(app, base_url="https://testserver") as client:
+    client.post("/sign-in")
+    assert client.delete("/everything").json() == "gone"
+    Sessions().revoke_everyone()
+    assert client.delete("/everything").status_code == 403
+""",
     "sources": """
 from fastapi.testclient import TestClient
 

@@ -260,9 +260,7 @@ class _Conversation:
         if asked_at is None:
             raise LostConnection("the server sent what nobody has asked for")
         if self._asked_before is not None:
-            until = self._asked_before + self._staleness
-            if links.carrier.topology.is_usable(until):  # else a load has to find out first who the primary is
-                self.line.until = until
+            self.line.until = min(self._asked_before + self._staleness, links.carrier.topology.good_until)
         self._asked_before, self._due = asked_at, asked_at + self._interval
 
     def _answer(self, links: Links) -> Any:

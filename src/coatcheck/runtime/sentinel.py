@@ -68,6 +68,11 @@ class Sentinel(Topology):
         """See `Topology.is_usable`: not without a primary that has been confirmed within the lease."""
         return self.is_known and (not self._lease or self._is_leased(now))
 
+    @property
+    def good_until(self) -> float:
+        """See `Topology.good_until`."""
+        return self._confirmed_at + self._lease if self._lease else inf
+
     def is_confirmed(self, since: float) -> bool:
         """See `Topology.is_confirmed`."""
         return not self._lease or self._confirmed_at >= since

@@ -67,6 +67,11 @@ class Topology(ABC):
         """Name the server that has *slot*, as far as is known; None: not known."""
         return self.sole
 
+    @property
+    def good_until(self) -> float:
+        """Until when what is known may be relied on (monotonic, seconds), unless a call finds it out anew."""
+        return inf
+
     @abstractmethod
     def route(self, command: Command) -> Node | None:
         """Name the server for *command*; None: it has no key, and any primary will do."""

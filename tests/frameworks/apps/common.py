@@ -2,15 +2,16 @@
 
 import asyncio
 import os
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
-from coatcheck import ClientPolicy, CookiePolicy, OnChange, SessionPolicy, SourcePolicy
+from coatcheck import ClientPolicy, CookiePolicy, NearCache, OnChange, SessionPolicy, SourcePolicy
 from tests.waiting import a_wait_until, wait_until
 
 _limit = os.environ.get("COATCHECK_TEST_LIMIT")
+_near = os.environ.get("COATCHECK_TEST_NEAR")
 
 SOURCE_LIMIT = 20
 
@@ -21,6 +22,7 @@ POLICY = SessionPolicy(
     limit=int(_limit) if _limit else None,
     client=ClientPolicy(user_agent=OnChange.END, address=OnChange.STEP_UP) if HTTPS else None,
     sources=SourcePolicy(creations=SOURCE_LIMIT, unknown=SOURCE_LIMIT) if HTTPS else None,
+    near_cache=NearCache(staleness=timedelta(milliseconds=int(_near))) if _near else None,
 )
 OPEN = SessionPolicy(subject_attribute="user_id", limit=2)  # of the apps with connections that stay open
 COOKIE = CookiePolicy(development=not HTTPS)
