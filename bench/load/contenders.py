@@ -80,6 +80,7 @@ def _asgi(group: str, app: str, *peers: tuple[str, str, str]) -> list[Contender]
         Contender(group, "bare", command, "bare", form="asgi"),
         *(Contender(group, name, command, variant, package, form="asgi") for name, variant, package in peers),
         Contender(group, "coatcheck", command, "coatcheck", form="asgi"),
+        Contender(group, "coatcheck + near cache", command, "coatcheck near", form="asgi"),
     ]
 
 
@@ -89,6 +90,7 @@ def _wsgi(group: str, app: str, *peers: tuple[str, str, str]) -> list[Contender]
         Contender(group, "bare", command, "bare", form="wsgi"),
         *(Contender(group, name, command, variant, package, form="wsgi") for name, variant, package in peers),
         Contender(group, "coatcheck", command, "coatcheck", form="wsgi"),
+        Contender(group, "coatcheck + near cache", command, "coatcheck near", form="wsgi"),
     ]
 
 

@@ -119,6 +119,7 @@ async def _serving(contender: Contender, store: Store) -> AsyncIterator[Running]
     port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
+        "COATCHECK_DEADLINE": os.environ.get("COATCHECK_DEADLINE", ""),  # longer, for a machine that is busy
         "COATCHECK_KEYS": coatcheck.new_key(),
         "LOAD_CONTENT": str(store.folder / "content.json"),
         "LOAD_DATABASE": store.database.address if store.database else "",

@@ -1,6 +1,6 @@
 """Django, WSGI or ASGI (LOAD_FORM): bare, its engines on several stores, coatcheck.
 
-LOAD_VARIANT is "bare", "coatcheck", "db", or an engine and a cache: "cache on <backend>".
+LOAD_VARIANT is "bare", "coatcheck", "coatcheck near", "db", or an engine and a cache: "cache on <backend>".
 """
 
 import os
@@ -13,15 +13,18 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 from bench.load.content import SESSION, add_one
+from bench.load.near import POLICY
 
 _URL, _VARIANT = os.environ["LOAD_STORE"], os.environ["LOAD_VARIANT"]
 _engine, _, _backend = _VARIANT.partition(" on ")
 _folder, _, _port = os.environ["LOAD_DATABASE"].rpartition(":")
+_is_ours = _engine.startswith("coatcheck")
 _is_bare = _VARIANT == "bare"
-_ENGINE = "coatcheck.django" if _engine == "coatcheck" else f"django.contrib.sessions.backends.{_engine}"
+_ENGINE = "coatcheck.django" if _is_ours else f"django.contrib.sessions.backends.{_engine}"
 _MIDDLEWARE = {
     "bare": [],
     "coatcheck": ["coatcheck.django.SessionMiddleware"],
+    "coatcheck near": ["coatcheck.django.SessionMiddleware"],
 }
 
 settings.configure(
@@ -48,7 +51,7 @@ settings.configure(
     },
     SESSION_ENGINE=_ENGINE,
     SESSION_SAVE_EVERY_REQUEST=True,  # without it the idle timeout does not slide
-    COATCHECK={"URL": _URL} if _engine == "coatcheck" else {},
+    COATCHECK={"URL": _URL, "POLICY": POLICY} if _is_ours else {},
 )
 django.setup()
 if _engine in {"db", "cached_db"}:
@@ -72,7 +75,7 @@ def read(request: HttpRequest) -> HttpResponse:
 def write(request: HttpRequest) -> HttpResponse:
     """Serve /write."""
     if not _is_bare:
-        add_one(request.session.session if _engine == "coatcheck" else request.session)
+        add_one(request.session.session if _is_ours else request.session)
     return HttpResponse("written", content_type="text/plain")
 
 
@@ -92,7 +95,7 @@ async def async_read(request: HttpRequest) -> HttpResponse:
 async def async_write(request: HttpRequest) -> HttpResponse:
     """Serve /write."""
     if not _is_bare:
-        if _engine == "coatcheck":
+        if _is_ours:
             add_one(await request.session.asession())
         else:
             await request.session.aset("hits", await request.session.aget("hits") + 1)

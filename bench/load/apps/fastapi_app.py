@@ -1,4 +1,4 @@
-"""FastAPI: bare, Redis's own fastapi-redis-sdk, coatcheck."""
+"""FastAPI: bare, Redis's own fastapi-redis-sdk, coatcheck, the same with its near cache."""
 
 import os
 
@@ -8,6 +8,7 @@ from redis_fastapi import FastAPIRedis, get_settings
 from redis_fastapi.deps import SessionDep
 
 from bench.load.content import SESSION, add_one
+from bench.load.near import POLICY
 from coatcheck.fastapi import CurrentSession, SessionMiddleware
 
 _URL, _VARIANT = os.environ["LOAD_STORE"], os.environ["LOAD_VARIANT"]
@@ -37,7 +38,7 @@ else:
         FastAPIRedis(app).lifespan().sessions()
         Session = SessionDep
     else:
-        app.add_middleware(SessionMiddleware, url=_URL, ahead=False)
+        app.add_middleware(SessionMiddleware, url=_URL, policy=POLICY, ahead=False)
         Session = CurrentSession
 
     @app.get("/fill")

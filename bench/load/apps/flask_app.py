@@ -1,4 +1,4 @@
-"""Flask: bare, Flask-Session, coatcheck."""
+"""Flask: bare, Flask-Session, coatcheck, the same with its near cache."""
 
 import os
 
@@ -7,6 +7,7 @@ from flask_session import Session
 from redis import Redis
 
 from bench.load.content import SESSION, add_one
+from bench.load.near import POLICY
 from coatcheck.flask import SessionInterface, session_of
 
 _URL, _VARIANT = os.environ["LOAD_STORE"], os.environ["LOAD_VARIANT"]
@@ -18,7 +19,7 @@ if _VARIANT == "flask-session":
     Session(app)
 elif not _is_bare:
     app.config["SECRET_KEY"] = "of the load, and of nothing else"  # noqa: S105
-    SessionInterface(app, url=_URL)
+    SessionInterface(app, url=_URL, policy=POLICY)
 
 
 @app.get("/fill")

@@ -1,4 +1,4 @@
-"""Litestar: bare, its own server-side sessions in its RedisStore, coatcheck."""
+"""Litestar: bare, its own server-side sessions in its RedisStore, coatcheck, the same with its near cache."""
 
 import os
 
@@ -43,10 +43,11 @@ _ROUTES = [fill, read, write, hits]
 
 if _is_bare:
     app = Litestar(_ROUTES)
-elif _VARIANT == "coatcheck":
+elif _VARIANT.startswith("coatcheck"):
+    from bench.load.near import POLICY
     from coatcheck.litestar import SessionConfig
 
-    app = Litestar(_ROUTES, middleware=[SessionConfig(url=_URL).middleware])
+    app = Litestar(_ROUTES, middleware=[SessionConfig(url=_URL, policy=POLICY).middleware])
 else:
     from litestar.stores.redis import RedisStore
 

@@ -1,4 +1,4 @@
-"""Starlette: bare, starsessions, coatcheck."""
+"""Starlette: bare, starsessions, coatcheck, the same with its near cache."""
 
 import os
 
@@ -13,6 +13,7 @@ from starsessions import SessionMiddleware as Starsessions
 from starsessions.stores.redis import RedisStore
 
 from bench.load.content import SESSION, add_one
+from bench.load.near import POLICY
 from coatcheck.starlette import SessionMiddleware
 
 _URL = os.environ["LOAD_STORE"]
@@ -22,8 +23,9 @@ _MIDDLEWARE = {
         Middleware(Starsessions, store=RedisStore(connection=Redis.from_url(_URL)), rolling=True, lifetime=1800),
         Middleware(SessionAutoloadMiddleware),
     ],
-    "coatcheck": lambda: [Middleware(SessionMiddleware, url=_URL)],
+    "coatcheck": lambda: [Middleware(SessionMiddleware, url=_URL, policy=POLICY)],
 }
+_MIDDLEWARE["coatcheck near"] = _MIDDLEWARE["coatcheck"]
 _is_bare = os.environ["LOAD_VARIANT"] == "bare"
 
 
