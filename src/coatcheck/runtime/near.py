@@ -151,9 +151,9 @@ class _Link(Thread):
                 conversation.begin(links)
                 failures, self.line = 0, conversation.line
                 log.info("session_near_cache_connected", extra={"server": str(self._node)})
-                while (links := self._wanted()) is not None:
-                    conversation.go_on(links)
-                    del links  # who else holds it may let go
+                links = None
+                while self._wanted() is not None:
+                    conversation.go_on()
                     self._ended.wait(conversation.rest())
             except (*FOREIGN, SessionError) as error:
                 failures = max(failures, 1)
@@ -194,10 +194,11 @@ class _Link(Thread):
 
 
 class _Conversation:
-    """What is said on one connection."""
+    """What is said on one connection. While it waits it holds nobody's links: who made them may let them go."""
 
     def __init__(self, links: Links, node: Node, connection: Any) -> None:
         self.line = Line()
+        self._links = ref(links)
         self._staleness, self._node, self._homes = links.staleness, node, links.homes(node)
         self._interval = self._staleness / _QUESTIONS
         self._socket = connection._get_socket()  # noqa: SLF001  redis-py gives it to nobody
@@ -212,25 +213,27 @@ class _Conversation:
         """Have the server tell from now on. Raises LostConnection, ResponseError, NotPrimary."""
         if links.carrier.address.kind is Kind.SENTINEL:
             self._send("HELLO")
-            role = self._answer(links).get(b"role", b"master")
+            role = self._answer().get(b"role", b"master")
             if role != b"master":
                 raise NotPrimary(f"Sentinel names a server that is a {role.decode()}: a failover may be under way")
         # Subscribed to a channel, on which nobody speaks, it falls under the server's limit for subscribers: a process
         # that is stopped is cut off, and does not fill the server's memory with what it is not reading.
         self._send("SUBSCRIBE", links.keys.quiet_channel)
         self._send("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", links.keys.all_keys)
-        self._answer(links)
+        self._answer()
 
-    def go_on(self, links: Links) -> None:
+    def go_on(self) -> None:
         """Ask if that is due, and heed what comes until the next question is."""
-        now = monotonic()
-        if self._asked_at is None and now >= self._due:
+        now, links = monotonic(), self._links()
+        if links is not None and self._asked_at is None and now >= self._due:
             self._ask(links)
+        del links
         wait = self._due - now if self._asked_at is None else self._asked_at + _PATIENCE - now
         if wait <= 0 and self._asked_at is not None:
             raise LostConnection("no answer in time")
-        self._read(links, max(wait, _SHORTEST))
-        while self._answers:
+        self._read(max(wait, _SHORTEST))
+        links = self._links()
+        while self._answers and links is not None:
             answer = self._answers.popleft()
             is_good = not isinstance(answer, Exception) or type(answer) is AskError  # a slot is on its way elsewhere
             if not is_good:
@@ -263,12 +266,12 @@ class _Conversation:
             self.line.until = min(self._asked_before + self._staleness, links.carrier.topology.good_until)
         self._asked_before, self._due = asked_at, asked_at + self._interval
 
-    def _answer(self, links: Links) -> Any:
+    def _answer(self) -> Any:
         ends_at = monotonic() + _PATIENCE
         while not self._answers:
             if monotonic() > ends_at:
                 raise LostConnection("no answer in time")
-            self._read(links, _PATIENCE)
+            self._read(_PATIENCE)
         answer = self._answers.popleft()
         if isinstance(answer, Exception):
             raise answer
@@ -278,7 +281,7 @@ class _Conversation:
         self._socket.settimeout(_PATIENCE)
         self._socket.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # which says: one word
 
-    def _read(self, links: Links, seconds: float) -> None:
+    def _read(self, seconds: float) -> None:
         """Wait up to *seconds*; heed what is told, and put the replies among the answers."""
         self._socket.settimeout(seconds)
         try:
@@ -288,10 +291,11 @@ class _Conversation:
         if not data:
             raise LostConnection("the server has closed the connection")
         self._reader.feed(data)
+        links = self._links()
         while (reply := self._reader.gets()) is not False:
             if not isinstance(reply, hiredis.PushNotification):
                 self._answers.append(reply)
-            elif reply[0] == b"invalidate":
+            elif reply[0] == b"invalidate" and links is not None:
                 links.near.hear(reply[1])
 
 
