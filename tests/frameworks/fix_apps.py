@@ -222,7 +222,7 @@ class Running:
     def __init__(self, logs: Path) -> None:
         """Keep the apps' output in *logs*."""
         self._logs = logs
-        self._processes: list[tuple[subprocess.Popen[bytes], Path]] = []
+        self._processes: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
         self._apps: dict[tuple[str, str], App] = {}
 
     def app(self, framework: Framework, store: Server, key: str, **settings: str) -> App:
@@ -244,7 +244,7 @@ class Running:
             "COATCHECK_TEST_APP": framework.app,
             **{f"COATCHECK_TEST_{name.upper()}": value for name, value in settings.items()},
         }
-        log = self._logs / f"{framework.name}-{len(self._processes)}.log"
+        log = self._logs / f"{framework.name}-{listening.getsockname()[1]}.log"
         command = [sys.executable, "-W", "default::ResourceWarning", "-m"]
         command += [word.format(fd=listening.fileno(), workers=workers) for word in framework.command]
         with log.open("wb") as output, listening:
@@ -257,7 +257,7 @@ class Running:
                 pass_fds=(listening.fileno(),),
                 start_new_session=True,
             )
-        self._processes.append((process, log))
+        self._processes[url] = (process, log)
         app = App(framework, url, store, key, "https" in settings)
 
         def answers() -> bool:
@@ -272,20 +272,26 @@ class Running:
 
     def end(self) -> None:
         """End all of them, and check that they have closed their connections to the store."""
-        for process, _ in self._processes:
+        for process, _ in self._processes.values():
             process.terminate()
-        for process, log in self._processes:
-            _await_end(process)
-            left_open = [line for line in log.read_text().splitlines() if _OPEN_CONNECTION.search(line)]
-            assert not left_open, left_open
+        for process, log in self._processes.values():
+            _await_end(process, log)
+
+    def end_one(self, url: str) -> None:
+        """End the app at *url* and check the same: for one that was started for a test alone, and is not to go on."""
+        process, log = self._processes.pop(url)
+        process.terminate()
+        _await_end(process, log)
 
 
-def _await_end(process: subprocess.Popen[bytes]) -> None:
+def _await_end(process: subprocess.Popen[bytes], log: Path) -> None:
     try:
         process.wait(PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    left_open = [line for line in log.read_text().splitlines() if _OPEN_CONNECTION.search(line)]
+    assert not left_open, left_open
 
 
 def _parameters() -> list[object]:

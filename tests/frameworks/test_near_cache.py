@@ -16,6 +16,7 @@ def near_app(framework, running, server, shared_key):
     app = running.start(framework, server, shared_key, workers=1, near=f"{STALENESS * 1000:.0f}")
     yield app
     app.close_browsers()
+    running.end_one(app.url)  # it would go on asking the store whether it is up to date
 
 
 @pytest.mark.requirement("R26")
