@@ -75,6 +75,10 @@ class Server:
         """List the keys that would live for ever."""
         return [name for name, left in self._of_every_key("pttl").items() if left == -1]
 
+    def listeners(self) -> list[str]:
+        """List the connections (their ids) that listen for events. Those of near caches are subscribed to no pattern."""
+        return [client["id"] for client in self.client.client_list(_type="pubsub") if client["psub"] != "0"]
+
     def _of_every_key(self, command: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for node in self.nodes:

@@ -228,4 +228,4 @@ def test_handler_that_asks_too_late(make_app, serve_aiohttp, server, session):
     client.get("/", headers={"Cookie": f"session={session.identifier}"})
     client.get("/", headers={"Cookie": f"session={session.identifier}"})
 
-    wait_until(lambda: server.client.client_list(_type="pubsub") == [], "nobody listens")
+    wait_until(lambda: not server.listeners(), "nobody listens")

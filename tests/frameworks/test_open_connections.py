@@ -71,7 +71,7 @@ def site(kind, running, server, shared_key):
     app = running.app(APPS[kind], server, shared_key)
     yield app
     app.close_browsers()
-    wait_until(lambda: not server.client.client_list(_type="pubsub"), "nobody listens any more")
+    wait_until(lambda: not server.listeners(), "nobody listens any more")
 
 
 @pytest.fixture
@@ -148,11 +148,6 @@ def sign_in(site, user="ada"):
 def handle_of(elsewhere, browser):
     """Give the handle of a browser's session."""
     return elsewhere.load(browser.identifier).handle
-
-
-def listening(server):
-    """Say how many connections to the store listen."""
-    return len(server.client.client_list(_type="pubsub"))
 
 
 @pytest.mark.requirement("R19")
@@ -274,7 +269,7 @@ def test_connection_killed(site, server, elsewhere, open_one):
     browser = sign_in(site)
     opened = open_one(browser)
     handle = handle_of(elsewhere, browser)
-    wait_until(lambda: listening(server) == 1, "one listens")
+    wait_until(lambda: len(server.listeners()) == 1, "one listens")
 
     since = time.monotonic()
     server.client.client_kill_filter(_type="pubsub")
@@ -366,13 +361,13 @@ def test_nothing_open(site, server, elsewhere, open_socket):
     """Nobody listens while nothing is open in a session, and one connection a worker serves all that is."""
     sign_in(site)
     anonymous = open_socket(site.browser())
-    assert listening(server) == 0
+    assert len(server.listeners()) == 0
 
     opened = [open_socket(sign_in(site, f"user {number}")) for number in range(12)]
-    wait_until(lambda: 1 <= listening(server) <= 2, "one or two listen")
+    wait_until(lambda: 1 <= len(server.listeners()) <= 2, "one or two listen")
     elsewhere.revoke_everyone()
     for one in opened:
         one.seconds_until_closed(0)
 
-    wait_until(lambda: listening(server) == 0, "nobody listens any more")
+    wait_until(lambda: len(server.listeners()) == 0, "nobody listens any more")
     assert anonymous.is_open

@@ -27,11 +27,6 @@ def blocking(server, key):
         yield sessions
 
 
-def listeners(server):
-    """Give the ids of the connections that listen."""
-    return [client["id"] for client in server.client.client_list(_type="pubsub")]
-
-
 def test_told_in_a_thread(blocking, elsewhere):
     """A function hears, in the listening thread, what another process does, with all that its event says."""
     heard, threads = [], []
@@ -123,7 +118,7 @@ async def test_listen_until_cancelled(server, key):
     async with AsyncSessions(server.url, keys=key) as sessions:
         sessions.on()(heard.append)
         task = asyncio.create_task(sessions.listen())
-        await a_wait_until(lambda: listeners(server), "it listens")
+        await a_wait_until(lambda: server.listeners(), "it listens")
         await sessions.create()
         await a_wait_until(lambda: heard, "it is told")
 
@@ -131,7 +126,7 @@ async def test_listen_until_cancelled(server, key):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    await a_wait_until(lambda: not listeners(server), "nobody listens any more")
+    await a_wait_until(lambda: not server.listeners(), "nobody listens any more")
 
 
 def test_listen_blocks(server, key, elsewhere):
@@ -144,7 +139,7 @@ sessions.listen()
 """
     process = subprocess.Popen([sys.executable, "-c", program, server.url, key], stdout=subprocess.PIPE, text=True)
     with process:
-        wait_until(lambda: listeners(server), "it listens")
+        wait_until(lambda: server.listeners(), "it listens")
         elsewhere.create()
         told = process.stdout.readline()
         process.kill()
@@ -178,9 +173,9 @@ def test_connection_killed(server, elsewhere, key, caplog, kind):
     caplog.set_level(logging.INFO, "coatcheck")
 
     def kill_and_create():
-        (former,) = listeners(server)
+        (former,) = server.listeners()
         server.client.client_kill_filter(_id=former)
-        wait_until(lambda: listeners(server) not in ([], [former]), "it listens again")
+        wait_until(lambda: server.listeners() not in ([], [former]), "it listens again")
         wait_until(lambda: caplog.messages.count("session_listener_connected") == 2, "it says so")
         elsewhere.create()
         wait_until(lambda: heard, "it is told")
@@ -240,14 +235,14 @@ def test_what_is_not_ours(blocking, server, elsewhere):
     heard = []
     blocking.on()(heard.append)
     with blocking.listening():
-        (connection,) = listeners(server)
+        (connection,) = server.listeners()
         for text in ("", "dreamt\n\n\n1\n\n", "revoked\nnot a handle\n\n1\n\n", "revoked\n\n\nx\n\n", b"\xff"):
             server.client.publish("cc:{06S}:e", text)
         server.client.publish("cc:{nowhere}:e", "revoked\n\n\n1\n\n")
         elsewhere.create()
         wait_until(lambda: heard, "it is told")
 
-        assert listeners(server) == [connection]
+        assert server.listeners() == [connection]
 
     assert [event.type for event in heard] == [EventType.CREATED]
 

@@ -92,7 +92,7 @@ class Payload(Struct, frozen=True):
 
     def has_write(self, write_id: bytes) -> bool:
         """Say whether the write *write_id* (b"" for none) is among the last ones."""
-        found = self.writes.find(write_id) if write_id else -1
+        found = self.writes.find(write_id) if len(write_id) == WRITE_ID_BYTES else -1
         while found % WRITE_ID_BYTES and found > 0:  # across two of them
             found = self.writes.find(write_id, found + 1)
         return found >= 0
