@@ -76,7 +76,7 @@ class Server:
         return [name for name, left in self._of_every_key("pttl").items() if left == -1]
 
     def listeners(self) -> list[str]:
-        """List the connections (their ids) that listen for events. Those of near caches are subscribed to no pattern."""
+        """List the connections (their ids) that listen for events. A near cache's has no pattern."""
         return [client["id"] for client in self.client.client_list(_type="pubsub") if client["psub"] != "0"]
 
     def _of_every_key(self, command: str) -> dict[str, Any]:

@@ -118,7 +118,7 @@ async def test_listen_until_cancelled(server, key):
     async with AsyncSessions(server.url, keys=key) as sessions:
         sessions.on()(heard.append)
         task = asyncio.create_task(sessions.listen())
-        await a_wait_until(lambda: server.listeners(), "it listens")
+        await a_wait_until(server.listeners, "it listens")
         await sessions.create()
         await a_wait_until(lambda: heard, "it is told")
 
@@ -139,7 +139,7 @@ sessions.listen()
 """
     process = subprocess.Popen([sys.executable, "-c", program, server.url, key], stdout=subprocess.PIPE, text=True)
     with process:
-        wait_until(lambda: server.listeners(), "it listens")
+        wait_until(server.listeners, "it listens")
         elsewhere.create()
         told = process.stdout.readline()
         process.kill()
@@ -206,7 +206,7 @@ def test_store_away(frail, key, caplog):
             frail.kill()
             wait_until(lambda: "session_listener_lost" in caplog.messages, "it notices")
             frail.start()
-            wait_until(lambda: listeners(frail.server), "it listens again")
+            wait_until(frail.server.listeners, "it listens again")
             sessions.create()
             wait_until(lambda: heard, "it is told")
 
@@ -227,7 +227,7 @@ def test_frozen_server(frail, key, caplog):
             wait_until(lambda: "session_listener_lost" in caplog.messages, "it notices")
         finally:
             frail._process.send_signal(signal.SIGCONT)
-        wait_until(lambda: listeners(frail.server), "it listens again")
+        wait_until(frail.server.listeners, "it listens again")
 
 
 def test_what_is_not_ours(blocking, server, elsewhere):
