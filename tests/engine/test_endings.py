@@ -66,7 +66,7 @@ def test_in_an_outage(make, wire, server, end):
     session = sign_in(sessions)
     held = run(sessions.load(session.identifier))
     wire.is_cut = True
-    with pytest.raises(RevocationPending, match=r"not durable: .*the wire is cut.*goes on trying to end it"):
+    with pytest.raises(RevocationPending, match=r"not durable: .*the wire is cut.*goes on until that is confirmed"):
         run(end(sessions, session))
     wire.is_cut = False
     assert sessions.pending_revocations() == 1

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from coatcheck import Severity
+from coatcheck import Severity, StoreUnavailable
 from coatcheck.engine.checkup import Seen, judge
 from tests.fix_servers import _in_wheel
 
@@ -42,6 +42,18 @@ def test_bad_server(start_topology, open_at):
         client.config_set("appendfsync", "no")
 
         assert codes(sessions.check_server()) == {("warning", "eviction"), ("warning", "fsync")}
+
+
+@pytest.mark.requirement("R47")
+def test_server_that_is_away(start_topology, open_at):
+    """A server that does not answer is an outage, and no finding."""
+    topology = start_topology("single")
+    sessions = open_at(topology.url)
+    sessions.server()
+    topology.kill("primary")
+
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        sessions.check_server()
 
 
 @pytest.mark.requirement("R47")

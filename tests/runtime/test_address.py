@@ -65,7 +65,7 @@ def test_several_hosts(given, kind, has_tls, seeds, options):
 def test_login_of_several_hosts():
     """User and password stand once, before all hosts; Sentinel's own are options."""
     settings = Settings.read(
-        Address("sentinel://ada:p%2Fw@h1,h2/main/3?sentinel_username=s&sentinel_password=sp&ssl_ca_certs=ca"), {}
+        Address("sentinels://ada:p%2Fw@h1,h2/main/3?sentinel_username=s&sentinel_password=sp&ssl_ca_certs=ca"), {}
     )
 
     assert {"username": "ada", "password": "p/w", "db": 3}.items() <= settings.connection.items()
@@ -145,6 +145,7 @@ def test_wrong_port(url):
         ({"retry": None}, "retry cannot be set: what is sent again, and when, is decided within the deadline."),
         ({"decode_responses": True}, "decode_responses cannot be set: replies are read as bytes. Leave it out"),
         ({"sentinel_password": "x"}, "sentinel_password is for a sentinel:// address; leave it out"),
+        ({"ssl_ca_certs": "ca.pem"}, "there is no option ssl_ca_certs for redis://h"),
         ({"sentinel_lease": 3}, "sentinel_lease is for a sentinel:// address; leave it out"),
     ],
 )
@@ -163,7 +164,12 @@ def test_lease_of_a_primary():
     assert Settings.read(there, {}).lease == 3
     assert Settings.read(there, {"sentinel_lease": timedelta(seconds=5)}).lease == 5
     assert Settings.read(Address("sentinel://h/name?sentinel_lease=0"), {"sentinel_lease": 5}).lease == 0
-    for wrong in (0.4, 61):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^there is no option sentinel_leese for sentinel://h:26379/name: see the list in docs/settings",
+    ):
+        Settings.read(there, {"sentinel_leese": 5})
+    for wrong in (0.4, 61, -1, "x", "nan"):
         with pytest.raises(
             ConfigurationError, match=r"^sentinel_lease must be 0\.5 to 60 seconds, or 0: then a primary"
         ):

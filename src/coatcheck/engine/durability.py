@@ -88,8 +88,9 @@ class Waits:
             return
         raise DurabilityNotReached(
             f"{receipt.write.value}: it was carried out and is not as durable as the policy asks, so a failure may "
-            f"undo it: wanted {_words(reached.wanted, durability.replicas)}, confirmed by {reached.replicas} replicas"
-            f"{', and by the disk' if reached.is_on_disk else ''}. See that the replicas run and the disk keeps up"
+            f"undo it: wanted {_words(reached.wanted, durability.replicas)}, confirmed by {reached.replicas} replica"
+            f"{'' if reached.replicas == 1 else 's'}{', and by the disk' if reached.is_on_disk else ''}. See that the "
+            "replicas run and the disk keeps up"
         )
 
     def _level(self, receipt: Receipt | None) -> Level:

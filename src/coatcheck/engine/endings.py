@@ -152,8 +152,8 @@ class Endings:
         if not self._add(ending):
             raise error
         raise RevocationPending(
-            f"not confirmed by the store, so not durable: {error} From now on this process refuses what was to end, "
-            "and goes on trying to end it"
+            f"not confirmed by the store, so not durable: {str(error).removesuffix('.')}. From now on this process "
+            "refuses what was to end, and goes on until that is confirmed"
         ) from error
 
     def _add(self, ending: Ending) -> bool:

@@ -171,7 +171,8 @@ class _Line:
         connection, is_clean = None, False
         try:
             connection = await pool.take(ends_at)
-            ends_at = min(ends_at, monotonic() + self._settings.attempt)
+            if batch.wait is None:
+                ends_at = min(ends_at, monotonic() + self._settings.attempt)
             async with asyncio.timeout(ends_at - monotonic()):
                 if not connection.is_connected:
                     await connection.connect()

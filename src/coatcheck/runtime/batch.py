@@ -17,8 +17,19 @@ BEHIND: Final = -2
 WAITING: Final = frozenset({"WAIT", "WAITAOF"})
 """Commands for which the server lets a connection wait. Nobody else may be behind them on it."""
 
-WAITS_AT_MOST: Final = 0.8
-"""The share of the time that is left for which the server may wait; the rest is for the reply's way."""
+_WAITS_AT_MOST: Final = 0.8
+_SERVER_IS_LATE: Final = 0.11
+"""Seconds: servers look ten times a second whether a wait is over, and say so up to a tenth of a second late."""
+
+
+def longest_wait(seconds: float) -> float:
+    """Give for how long a server may wait where the reply has to be there in so many *seconds*."""
+    return max(0.001, min(seconds * _WAITS_AT_MOST, seconds - _SERVER_IS_LATE))
+
+
+def time_for(wait: float) -> float:
+    """Give in how many seconds the reply is there where a server may *wait* for so long: what `longest_wait` undoes."""
+    return max(wait / _WAITS_AT_MOST, wait + _SERVER_IS_LATE)
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +53,7 @@ class Batch:
         """Add the command that waits, if there is one, for no longer than there is time. To be called once."""
         if self.wait is not None:
             *words, limit = self.wait
-            self.add((*words, max(1, min(int(limit), int(seconds_left * WAITS_AT_MOST * 1000)))), BEHIND)
+            self.add((*words, min(int(limit), int(longest_wait(seconds_left) * 1000))), BEHIND)
 
     @property
     def is_good(self) -> bool:

@@ -73,7 +73,7 @@ class BlockingTransport(Carrier):
                     pool = self._pool(batch.node, is_sentinel=batch.is_sentinel)
                     connection = pool.take(ends_at)
                     sent.append((batch, pool, connection))
-                    limit = min(ends_at, monotonic() + self.settings.attempt)
+                    limit = min(ends_at, monotonic() + self.settings.attempt) if batch.wait is None else ends_at
                     if not connection.is_connected:
                         connection.limit.ends_at = share(limit, remaining) if batch.is_sentinel else limit
                         connection.connect()

@@ -14,15 +14,19 @@ Ours:
 All others are redis-py's, of a connection: ssl_ca_certs, ssl_certfile, ssl_keyfile, credential_provider, client_name...
 """
 
+import inspect
+import math
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
+import redis
+
 from coatcheck.model.errors import ConfigurationError
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.runtime.address import Address, Kind
-from coatcheck.runtime.batch import WAITS_AT_MOST
+from coatcheck.runtime.batch import longest_wait, time_for
 
 _DEADLINE: Final = timedelta(milliseconds=250)
 _MAX_CONNECTIONS: Final = 64
@@ -77,6 +81,8 @@ class Settings:
         if own and address.kind is not Kind.SENTINEL:
             raise ConfigurationError(f"{_SENTINEL}{next(iter(own))} is for a sentinel:// address; leave it out")
         lease = _lease(own.pop("lease", None))
+        _refuse_unknown(address, options)
+        _refuse_unknown(address, own, _SENTINEL)
         connection = {**options, **_SET}
         shared = {name: value for name, value in connection.items() if name not in _LOGIN and name != "db"}
         return cls(
@@ -89,14 +95,21 @@ class Settings:
         )
 
     def check(self, policy: SessionPolicy | None) -> None:
-        """Raise ConfigurationError where *policy* asks to wait for longer than an attempt has time."""
+        """Raise ConfigurationError where *policy* asks to wait for longer than the deadline has time."""
         wait = policy.durability.timeout if policy and policy.durability else None
-        if wait is not None and wait.total_seconds() > self.attempt * WAITS_AT_MOST:
-            needed = wait.total_seconds() / WAITS_AT_MOST
+        if wait is not None and wait.total_seconds() > longest_wait(self.deadline):
+            needed = math.ceil(time_for(wait.total_seconds()) * 1000)
             raise ConfigurationError(
-                f"Durability(timeout={wait}) does not fit in an attempt of {self.attempt * 1000:g} ms: set the "
-                f"deadline to {needed * 2000:g} ms or more (or socket_timeout to {needed:g} s), or the timeout shorter"
+                f"Durability(timeout={wait}) does not fit in {self.deadline * 1000:g} ms: set the deadline to "
+                f"{needed} ms or more, or the timeout shorter"
             )
+
+
+def _kind(address: Address) -> type[Any]:
+    if address.has_tls:
+        return redis.SSLConnection
+    has_port = bool(address.seeds and address.seeds[0].port)
+    return redis.Connection if has_port else redis.UnixDomainSocketConnection
 
 
 def _seconds(name: str, value: object) -> float:
@@ -109,12 +122,27 @@ def _seconds(name: str, value: object) -> float:
     return seconds
 
 
+def _refuse_unknown(address: Address, options: dict[str, Any], prefix: str = "") -> None:
+    """Raise ConfigurationError for an option that redis-py's connections to *address* do not have."""
+    known: set[str] = set()
+    for base in _kind(address).__mro__:
+        known |= inspect.signature(base).parameters.keys()
+    for name in options:
+        if name not in known:
+            raise ConfigurationError(
+                f"there is no option {prefix}{name} for {address}: see the list in docs/settings.md"
+            )
+
+
 def _lease(value: object) -> float:
     if value is None:
         value = _LEASE
     if value in {0, "0", timedelta(0)}:
         return 0.0
-    seconds = _seconds(f"{_SENTINEL}lease", value)
+    try:
+        seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        seconds = math.nan
     if not _SHORTEST_LEASE <= seconds <= _LONGEST_LEASE:
         raise ConfigurationError(
             f"{_SENTINEL}lease must be {_SHORTEST_LEASE:g} to {_LONGEST_LEASE:g} seconds, or 0: then a primary is used "

@@ -3,10 +3,12 @@
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from redis.exceptions import ResponseError
+
 from coatcheck.engine.checkup import Seen
 from coatcheck.engine.transport import Command
 from coatcheck.runtime.address import Kind, Node
-from coatcheck.runtime.errors import FOREIGN
+from coatcheck.runtime.errors import FOREIGN, translated
 from coatcheck.runtime.topology import Cluster
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ _SETTINGS: Final = (
 
 
 async def survey(carrier: "Carrier") -> list[Seen]:
-    """Ask each primary, and each sentinel that the address names. Raises StoreUnavailable if there is no primary."""
+    """Ask each primary, and each sentinel that the address names. Raises StoreUnavailable for a primary."""
     sole = await carrier.primary()
     primaries = carrier.topology.primaries if isinstance(carrier.topology, Cluster) else (sole,)
     seen = [await _look_at(carrier, node) for node in primaries]
@@ -32,7 +34,12 @@ async def survey(carrier: "Carrier") -> list[Seen]:
 
 
 async def _look_at(carrier: "Carrier", node: Node) -> Seen:
-    text, _ = await _asked(carrier, node, ("INFO",))
+    try:
+        text = await carrier.ask(node, ("INFO",), monotonic() + carrier.settings.deadline)
+    except ResponseError:  # not allowed
+        text = None
+    except FOREIGN as error:
+        raise translated(error, carrier.address) from error
     info = None if text is None else dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
     pairs = [(await _asked(carrier, node, ("CONFIG", "GET", name)))[0] for name in _SETTINGS]  # 6.2 takes one a command
     if None in pairs:
