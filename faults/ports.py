@@ -4,10 +4,9 @@ Otherwise a server of the one might get the port of a server that the other has 
 """
 
 import secrets
-import socket
 from typing import Final
 
-from coatcheck.runtime.local.settings import BUS_OFFSET, HOST
+from coatcheck.runtime.local.node import is_free
 
 NODES: Final = 6
 """Servers of a topology, at most."""
@@ -28,15 +27,5 @@ def free_row() -> int:
     """Give the first of NODES free ports in a row, with room for a cluster's bus."""
     while True:
         first = secrets.choice(_share[0][: -NODES + 1])
-        if all(_is_free(port) and _is_free(port + BUS_OFFSET) for port in range(first, first + NODES)):
+        if all(is_free(port) for port in range(first, first + NODES)):
             return first
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True

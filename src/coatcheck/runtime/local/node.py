@@ -181,16 +181,18 @@ def free_ports(count: int) -> list[int]:
     found: list[int] = []
     while len(found) < count:
         port = secrets.choice(_PORTS)
-        if port not in found and _is_free(port) and _is_free(port + BUS_OFFSET):
+        if port not in found and is_free(port):
             found.append(port)
     return found
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
+def is_free(port: int) -> bool:
+    """Say whether nobody listens on *port*, nor where a cluster's bus of it would be."""
+    for number in (port, port + BUS_OFFSET):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, number))
+            except OSError:
+                return False
+    return True
