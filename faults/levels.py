@@ -35,7 +35,8 @@ UNTIL_REPLICATED: Final = frozenset({Level.D0, Level.D2})
 
 DEADLINES: Final = {Level.D0: 0.25, Level.D1: 0.25, Level.D2: 4.0, Level.D3: 4.0}
 """Seconds for an operation. The default of `coatcheck.Sessions`, and where the disk is waited for what that may take:
-`appendfsync everysec` lets it be a second or two behind, and replicas tell once a second what they have synced."""
+a server that keeps its word takes a second or two with `appendfsync everysec`, and replicas tell once a second what
+they have synced."""
 
 WORKERS: Final = {Level.D0: 3, Level.D1: 3, Level.D2: 3, Level.D3: 10}
 """Threads, and as many tasks. At D3 each write takes a second, so that more are needed to have as much under way."""

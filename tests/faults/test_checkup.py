@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from coatcheck import Severity, StoreUnavailable
+from coatcheck import Durability, Level, SessionPolicy, Severity, StoreUnavailable
 from coatcheck.engine.checkup import Seen, judge
 from tests.fix_servers import _in_wheel
 
@@ -42,6 +42,18 @@ def test_bad_server(start_topology, open_at):
         client.config_set("appendfsync", "no")
 
         assert codes(sessions.check_server()) == {("warning", "eviction"), ("warning", "fsync")}
+
+
+@pytest.mark.requirement("R46", "R47")
+def test_server_that_syncs_late(start_topology, open_at):
+    """Whoever waits for the disk is told that `everysec` may be confirmed early; others are not."""
+    topology = start_topology("single", config=GOOD)
+    policy = SessionPolicy(durability=Durability(sign_in=Level.DISK))
+
+    (found,) = open_at(topology.url, policy=policy).check_server()
+    assert (found.severity, found.code) == (Severity.WARNING, "early-fsync")
+    assert "a loss of power may undo what was confirmed. Set it to always" in found.text
+    assert open_at(topology.url).check_server() == []
 
 
 @pytest.mark.requirement("R47")

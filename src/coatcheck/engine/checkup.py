@@ -51,8 +51,8 @@ _LUA_FIXED: Final[Mapping[str, tuple[tuple[int, ...], ...]]] = {
 _SENTINELS: Final = 3
 
 
-def judge(seen: Seen) -> Iterator[Finding]:
-    """Say what is not as it should be at one server."""
+def judge(seen: Seen, *, waits_for_disk: bool = False) -> Iterator[Finding]:
+    """Say what is not as it should be at one server. waits_for_disk: the policy's durability asks for the disk."""
     if seen.is_sentinel:
         yield from _judge_sentinel(seen)
         return
@@ -64,6 +64,12 @@ def judge(seen: Seen) -> Iterator[Finding]:
         yield _unknown(seen, "config", "CONFIG GET", "fsync, snapshots, min-replicas-to-write and cluster coverage")
     else:
         yield from _judge_config(seen.where, seen.info or {}, seen.config)
+        if waits_for_disk and seen.config.get("appendfsync") == "everysec":
+            text = (
+                "appendfsync is everysec, and the policy waits for the disk: some servers say that they have synced "
+                "before they have, so a loss of power may undo what was confirmed. Set it to always"
+            )
+            yield Finding(Severity.WARNING, "early-fsync", seen.where, text)
 
 
 def _judge_info(where: str, info: Mapping[str, str]) -> Iterator[Finding]:

@@ -337,7 +337,10 @@ class Operations:
         be looked at is among the findings. Several round trips to each primary and sentinel. Raises StoreUnavailable.
         """
         order = list(Severity)
-        found = [finding for seen in await self._store.transport.survey() for finding in judge(seen)]
+        durability = self.policy.durability
+        waits = durability is not None and any(durability.level_of(write).needs_disk for write in Write)
+        surveyed = await self._store.transport.survey()
+        found = [finding for seen in surveyed for finding in judge(seen, waits_for_disk=waits)]
         return sorted(found, key=lambda finding: order.index(finding.severity))
 
     def pending_revocations(self) -> int:

@@ -17,9 +17,10 @@ class Level(Enum):
     REPLICAS = "replicas"
     """Also in the memory of the policy's number of replicas (D1: WAIT)."""
     DISK = "disk"
-    """Also synced to the primary's own disk (D2: WAITAOF 1 0). It survives a restart, and no failover."""
+    """Also in the primary's append-only file (D2: WAITAOF 1 0). It survives a restart, and no failover; a loss of power
+    only with `appendfsync always`, since servers are known to say so before they have synced (docs/reliability.md)."""
     DISK_AND_REPLICAS = "disk and replicas"
-    """Synced to the disks of the primary and of that number of replicas (D3: WAITAOF 1 n)."""
+    """In those of the primary and of that number of replicas (D3: WAITAOF 1 n), with the same reservation."""
 
     @property
     def needs_disk(self) -> bool:
