@@ -5,6 +5,7 @@ import gc
 import os
 import select
 import shutil
+import socket
 import subprocess
 import time
 import traceback
@@ -21,7 +22,7 @@ import coatcheck
 from coatcheck import ConfigurationError, Keyring, StoreUnavailable
 from coatcheck.engine.operations import Operations
 from coatcheck.runtime._embedded_host import find_server
-from coatcheck.runtime.address import Address
+from coatcheck.runtime.address import Address, Node
 from coatcheck.runtime.asynchronous import AsyncTransport
 from coatcheck.runtime.blocking import BlockingTransport
 from coatcheck.runtime.sync import run
@@ -504,3 +505,25 @@ def test_unknown_option(opened, private):
         ConfigurationError, match=r"^there is no option sockettimeout for unix://.*: see the list in docs/settings"
     ):
         opened(f"unix://{private.socket}", sockettimeout=3)
+
+
+def test_closed_with_a_call_under_way():
+    """A connection that was given up while a call was under way on it is closed with the others."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node = Node(*silent.getsockname())
+
+        async def use():
+            transport = AsyncTransport(Address(f"redis://{node}"), {})
+            asked = asyncio.create_task(transport.call(("PING",)))
+            accepted, _ = await asyncio.to_thread(silent.accept)
+            assert b"PING" in await asyncio.to_thread(accepted.recv, 100)
+            transport.drop(node)
+            asked.cancel()
+            await transport.aclose()
+            return accepted
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(use()).close()
+        loop.close()
+
+    gc.collect()  # what is still open now, pytest makes an error

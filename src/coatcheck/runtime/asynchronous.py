@@ -10,7 +10,7 @@ from os import getpid
 from threading import get_ident
 from time import monotonic
 from typing import Any, Final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
@@ -119,6 +119,7 @@ class _Line:
         self._trusts = {False: transport.trust, True: transport.sentinel_trust}
         self._pools: dict[tuple[Node, bool], _Pool] = {}
         self._shared: dict[Node, SharedConnection] = {}
+        self._retired: WeakSet[SharedConnection] = WeakSet()
         self._connecting: dict[Node, asyncio.Task[SharedConnection]] = {}
         self._generation = 0
 
@@ -196,16 +197,19 @@ class _Line:
         """Close the connections to *node* that are not in use."""
         if pool := self._pools.get((node, False)):
             pool.drop()
+        self._retire(node)
+
+    def _retire(self, node: Node) -> None:
         if shared := self._shared.pop(node, None):
             shared.retire()
+            self._retired.add(shared)
 
     def _pool(self, node: Node, *, is_sentinel: bool) -> "_Pool":
         if self._generation != self._topology.generation:
             self._generation = self._topology.generation
             for name in [name for name in self._pools if not name[1] and name[0] not in self._topology.nodes]:
                 self._pools.pop(name).close()
-                if shared := self._shared.pop(name[0], None):
-                    shared.retire()
+                self._retire(name[0])
         pool = self._pools.get((node, is_sentinel))
         if pool is None:
             settings, address = self._settings, self._address
@@ -234,9 +238,11 @@ class _Line:
             loop = asyncio.get_running_loop()
             if lines.get(loop) is self:
                 del lines[loop]
-            for task in self._connecting.values():
+            connecting = list(self._connecting.values())
+            for task in connecting:
                 task.cancel()
-            for shared in self._shared.values():
+            await asyncio.gather(*connecting, return_exceptions=True)  # each closes what it has opened
+            for shared in (*self._shared.values(), *self._retired):
                 shared.close()
             for pool in self._pools.values():
                 pool.close()
@@ -269,7 +275,12 @@ class _Pool:
         try:
             while self._free:
                 connection = self._free.pop()
-                if not await _is_spoilt(connection):
+                try:
+                    is_spoilt = await _is_spoilt(connection)
+                except BaseException:
+                    _close(connection)
+                    raise
+                if not is_spoilt:
                     return connection
                 _close(connection)
             return self.make()
