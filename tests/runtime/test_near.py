@@ -52,6 +52,12 @@ def is_answered(sessions, identifier):
     return False
 
 
+def ends_in_time(near, elsewhere, session):
+    """End *session* elsewhere; say whether that is noticed within the bound."""
+    elsewhere.revoke(session.handle)
+    return seen_in_time(near, session.identifier, lambda loaded: loaded is None, monotonic())
+
+
 @pytest.mark.requirement("R26")
 def test_line_cut(open_near, open_sessions, server, caplog):
     """A line that is cut costs answers from memory, and nothing else; it is made anew, and each is told once."""
@@ -90,8 +96,7 @@ def test_silent_line(open_near, start_topology):
 
         way.is_silent = True
         for session in stored:
-            elsewhere.revoke(session.handle)
-            assert seen_in_time(near, session.identifier, lambda loaded: loaded is None, monotonic())
+            assert ends_in_time(near, elsewhere, session)
         session = elsewhere.create({"n": 1})
         assert not is_answered(near, session.identifier)
         assert near.near_cache().behind is None
@@ -235,9 +240,7 @@ def test_sentinel(start_topology, open_near):
     wait_until(lambda: _loads(near, session.identifier) and _loads(elsewhere, session.identifier), "no primary")
     held(near, session.identifier)
 
-    elsewhere.revoke(session.handle)
-
-    assert seen_in_time(near, session.identifier, lambda loaded: loaded is None, monotonic())
+    assert ends_in_time(near, elsewhere, session)
 
 
 @pytest.mark.requirement("R52")
@@ -250,15 +253,13 @@ def test_cluster(start_topology, open_near):
         held(near, session.identifier)
     assert len(lines()) == before + 3
     for session in stored[:12]:
-        elsewhere.revoke(session.handle)
-        assert seen_in_time(near, session.identifier, lambda loaded: loaded is None, monotonic())
+        assert ends_in_time(near, elsewhere, session)
 
     topology.failover()
     for session in stored[12:]:
         wait_until(lambda one=session: _loads(near, one.identifier) and _loads(elsewhere, one.identifier), "no primary")
         held(near, session.identifier)
-        elsewhere.revoke(session.handle)
-        assert seen_in_time(near, session.identifier, lambda loaded: loaded is None, monotonic())
+        assert ends_in_time(near, elsewhere, session)
 
 
 @pytest.mark.requirement("R40")

@@ -19,6 +19,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final
 
 import redis
@@ -105,13 +106,6 @@ class Settings:
             )
 
 
-def _kind(address: Address) -> type[Any]:
-    if address.has_tls:
-        return redis.SSLConnection
-    has_port = bool(address.seeds and address.seeds[0].port)
-    return redis.Connection if has_port else redis.UnixDomainSocketConnection
-
-
 def _seconds(name: str, value: object) -> float:
     try:
         seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)  # type: ignore[arg-type]
@@ -122,11 +116,19 @@ def _seconds(name: str, value: object) -> float:
     return seconds
 
 
+@cache
+def _known_options(*, has_tls: bool, has_port: bool) -> frozenset[str]:
+    """Name the options of redis-py's connections of that kind."""
+    kind: type[Any] = redis.SSLConnection if has_tls else redis.Connection
+    if not has_tls and not has_port:
+        kind = redis.UnixDomainSocketConnection
+    return frozenset(name for base in kind.__mro__ for name in inspect.signature(base).parameters)
+
+
 def _refuse_unknown(address: Address, options: dict[str, Any], prefix: str = "") -> None:
     """Raise ConfigurationError for an option that redis-py's connections to *address* do not have."""
-    known: set[str] = set()
-    for base in _kind(address).__mro__:
-        known |= inspect.signature(base).parameters.keys()
+    has_port = bool(address.seeds and address.seeds[0].port)
+    known = _known_options(has_tls=address.has_tls, has_port=has_port)
     for name in options:
         if name not in known:
             raise ConfigurationError(
