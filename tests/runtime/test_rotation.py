@@ -1,13 +1,18 @@
 """TLS and credentials over all topologies, and their rotation while they are used: Debian's Redis 7."""
 
+import asyncio
+import gc
 import socket
 import ssl
+from datetime import timedelta
 
 import pytest
 import redis
 from redis.credentials import CredentialProvider
 
 from coatcheck import ConfigurationError, StoreUnavailable
+from coatcheck.runtime.address import Address
+from coatcheck.runtime.asynchronous import AsyncTransport
 from coatcheck.runtime.local.settings import Tls
 from tests.fix_certificate import Authority
 
@@ -203,3 +208,25 @@ def test_authorities_are_read_once(start_topology, open_at, authority, monkeypat
         sessions.load(session.identifier)
 
     assert (before, len(made)) == (0, 1)
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_closed_beside_a_silent_server(start_topology, authority, is_asked):
+    """A TLS connection is closed with its event loop also where the server does not answer that it is closed."""
+    topology = start_topology("single", server="redis-server", tls=secured(authority))
+    many = tuple(("PING",) for _ in range(20))  # so many have a connection of their own
+
+    async def use():
+        transport = AsyncTransport(Address(topology.url), own(authority, deadline=timedelta(seconds=1)))
+        await transport.call(*many)
+        topology.pause("primary")
+        if is_asked:
+            with pytest.raises(StoreUnavailable):
+                await transport.call(*many)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(use())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+    gc.collect()  # what is still open now, pytest makes an error

@@ -181,7 +181,7 @@ class _Line:
                 await connection.send_packed_command(connection.pack_commands(batch.commands), check_health=False)
                 for _ in batch.commands:
                     try:
-                        batch.replies.append(await connection.read_response())
+                        batch.replies.append(await connection.read_response(disconnect_on_error=False))
                     except ResponseError as error:
                         batch.replies.append(error)
             is_clean = True
@@ -315,6 +315,8 @@ class _Pool:
 
 
 def _close(connection: Any) -> None:
+    if connection._writer is not None:  # noqa: SLF001  it gives it to nobody
+        connection._writer.transport.abort()  # noqa: SLF001  a TLS transport would wait for the server's goodbye
     connection._parser.on_disconnect()  # noqa: SLF001  redis-py closes without waiting only where no task runs
     connection._close()  # noqa: SLF001  the same
 
