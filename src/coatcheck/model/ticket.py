@@ -8,12 +8,13 @@ The 96-bit handle names the record and is public; the 192-bit secret proves poss
 the client alone: the store keeps its SHA-256. Both come from the operating system's CSPRNG.
 """
 
-import hashlib
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final, Self
+
+from msgspec import Struct
 
 from coatcheck.model.partition import PARTITIONS
 
@@ -26,8 +27,7 @@ _TICKET_SHAPE: Final = re.compile(r"[A-Za-z0-9_-]{50}[AEIMQUYcgkosw048]", re.ASC
 _HANDLE_SHAPE: Final = re.compile(r"[0-9a-f]{2}\.[A-Za-z0-9_-]{16}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Handle:
+class Handle(Struct, frozen=True, gc=False):
     """The public name of a session: its partition (0-255) and 96 random bits.
 
     Its text, ``"a7.Qm9v..."`` (two hexadecimal digits, a dot, 16 characters of base64url), may be
@@ -36,18 +36,16 @@ class Handle:
 
     partition: int
     value: bytes
-    name: str = field(init=False, compare=False)
-    """The 16 characters that stand for the handle in the names of keys."""
 
     def __post_init__(self) -> None:
         """Refuse what is not a handle."""
         if not 0 <= self.partition < PARTITIONS or len(self.value) != _HANDLE_BYTES:
             raise ValueError("a handle is a partition of 0-255 and 12 bytes")
-        object.__setattr__(self, "name", urlsafe_b64encode(self.value).decode())
 
-    def __hash__(self) -> int:
-        """Give a hash; the random bits are enough."""
-        return hash(self.value)
+    @property
+    def name(self) -> str:
+        """The 16 characters that stand for the handle in the names of keys."""
+        return urlsafe_b64encode(self.value).decode()
 
     @classmethod
     def new(cls, partition: int | None = None) -> Self:
@@ -72,12 +70,11 @@ class Handle:
         return f"Handle({str(self)!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Struct, frozen=True, gc=False):
     """A session identifier taken apart; the secret never shows in its repr."""
 
     handle: Handle
-    secret: bytes = field(repr=False)
+    secret: bytes
 
     def __post_init__(self) -> None:
         """Refuse a secret of the wrong length."""
@@ -111,4 +108,8 @@ class Ticket:
     @property
     def digest(self) -> bytes:
         """SHA-256 of the secret (32 bytes): all that the store ever learns of it."""
-        return hashlib.sha256(self.secret).digest()
+        return sha256(self.secret).digest()
+
+    def __repr__(self) -> str:
+        """Show the handle."""
+        return f"Ticket({self.handle!r})"
