@@ -108,15 +108,19 @@ class SessionMiddleware:
             method=scope.get("method"),
             path=scope["path"],
         )
-        scope[_VISIT], scope["session"] = (exchange, visit), _NotLoaded()
+        scope[_VISIT], scope["session"] = (exchange, visit), _not_loaded
         guard = Guard(self._watch, visit, scope, send)
         has_begun, failure = False, None
 
         async def send_with_session(message: Message) -> None:
             nonlocal has_begun, failure
-            if message["type"] in _STARTS and not has_begun:
+            is_start = message["type"] in _STARTS
+            if not is_start and guard.is_idle:
+                await send(message)
+                return
+            if is_start and not has_begun:
                 try:
-                    outcome = await exchange.finish(visit)
+                    outcome = exchange.settled(visit) or await exchange.finish(visit)
                 except SessionError as error:
                     failure = error
                     raise
@@ -138,7 +142,7 @@ class SessionMiddleware:
             await guard.end()
         if failure is not None:  # raised, or swallowed by an app that then had nothing else to send
             await self._refuse(exchange, failure, scope, receive, send)
-        else:
+        elif not visit.is_done:
             await exchange.finish_late(visit)
 
     def _is_excluded(self, scope: Scope) -> bool:
@@ -286,3 +290,6 @@ class _NotLoaded:
         raise RuntimeError(_NOT_LOADED)
 
     __getitem__ = __setitem__ = __delitem__ = __contains__ = __iter__ = __len__ = _refuse
+
+
+_not_loaded: Final = _NotLoaded()

@@ -57,6 +57,11 @@ class Visit:
     may_be_anonymous: bool = False
     is_blind: bool = False
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to save: told at once, before `finish_late`."""
+        return self.session is None or self.is_over or self.session.is_surely_clean
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -81,6 +86,10 @@ class Failure:
     status: int
     text: str
     headers: tuple[tuple[str, str], ...] = _PLAIN
+
+
+_UNTOUCHED: Final = Outcome()
+_READ: Final = Outcome(is_private=True)
 
 
 class Exchange:
@@ -116,9 +125,12 @@ class Exchange:
         if len(values) > 1:
             log.warning("session_cookie_duplicated", extra={"count": len(values)})
         ticket = Ticket.parse(values[0]) if len(values) == 1 else None
-        visit = Visit(ticket, secure, https, origin=(user_agent, address) if self._asks_for_origin else None)
+        visit = Visit(ticket, secure, https)
+        if self._asks_for_origin:
+            visit.origin = (user_agent, address)
         outage = self.sessions.policy.outage
-        visit.may_be_anonymous = outage is not None and outage.may_be_anonymous(method, path)
+        if outage is not None:
+            visit.may_be_anonymous = outage.may_be_anonymous(method, path)
         return visit
 
     async def load(self, visit: Visit) -> Session:
@@ -145,6 +157,19 @@ class Exchange:
         if not self.sessions.is_csrf_token(session, token, is_own=is_own):
             raise CsrfRefused("the page is out of date or of another session; reload it and send the request again")
 
+    def settled(self, visit: Visit) -> Outcome | None:
+        """Give at once what `finish` would give, where it would do nothing; None where it takes a `finish`."""
+        session = visit.session
+        if session is None:
+            return _UNTOUCHED
+        if visit.is_blind:
+            return _READ
+        if not self.sessions.is_settled(session):
+            return None
+        if not session.accessed:
+            return _UNTOUCHED
+        return None if self.sessions.is_rotation_due(session) else _READ
+
     async def finish(self, visit: Visit) -> Outcome:
         """Save what the request did; say what the response must carry.
 
@@ -152,11 +177,9 @@ class Exchange:
         the browser's cookie alone: it may already be a newer one. Raises SessionConflict, SessionLimitReached,
         SourceLimited, StoreError (never for a mere touch).
         """
-        session = visit.session
-        if session is None:
-            return Outcome()
-        if visit.is_blind:
-            return Outcome(is_private=True)
+        session, settled = visit.session, self.settled(visit)
+        if session is None or settled is not None:
+            return settled or _UNTOUCHED
         is_asked_to_rotate = session.rotation_wanted
         if visit.origin is not None and session.header is None:
             await self._recognise(session, *visit.origin)  # one that the application has begun is this client's too
@@ -204,7 +227,7 @@ class Exchange:
         ends the session. Never raises for the store: there is nobody left to tell.
         """
         session = visit.session
-        if session is None or visit.is_over or session.is_surely_clean:
+        if session is None or visit.is_done:
             return
         wanted = self.sessions.wanted_subject(session)
         if session.subject is not None and wanted is None:

@@ -188,6 +188,15 @@ class Operations:
         elif not session.is_empty:
             await self._writer.create(session)
 
+    def is_settled(self, session: Session) -> bool:
+        """Say whether `save` would send nothing and change nothing, told at once; False says that it takes a save.
+
+        True for what nearly every request that only reads leaves behind. Sends nothing.
+        """
+        if not session.is_surely_clean or self._endings or not self._writer.is_used_lately(session):
+            return False
+        return self.policy.subject_attribute is None or session.payload.subject is not None
+
     async def touch(self, session: Session) -> bool:
         """Extend the idle deadline of *session*; return whether it is still there.
 
@@ -701,7 +710,7 @@ class Operations:
         if header.absolute_deadline <= now:
             return None
         seen_at = self._writer.last_use(handle, now)
-        parts = self._store.companions.present(handle, raw)
+        parts = self._store.companions.present(handle, raw) if raw else None
         return Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=seen_at, parts=parts)
 
     def _known_end(self, handle: Handle, header: Header, parts: Mapping[str, bytes]) -> float:

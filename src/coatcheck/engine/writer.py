@@ -161,14 +161,21 @@ class Writer:
                 served.append(other)
         return payload, served
 
+    def is_used_lately(self, session: Session) -> bool:
+        """Say whether this process has extended the idle deadline of *session* less than a tenth of it ago."""
+        handle, header = session.handle, session.header
+        if handle is None or header is None:
+            return False
+        # abs: the server's clock may be set back, or its successor's lag; a use in the future is none to rely on
+        return abs(self._store.clock.now() - self._used.get(handle, 0)) < header.idle_timeout // 10
+
     async def touch(self, session: Session, along: Along | None = None, receipt: Receipt | None = None) -> bool:
         """Extend the idle deadline unless this process did so lately; give whether the session is still there."""
         handle, header = session.handle, session.header
         if handle is None or header is None:
             return False
         now = await self._store.now()
-        # abs: the server's clock may be set back, or its successor's lag; a use in the future is none to rely on
-        if abs(now - self.last_use(handle, 0)) < header.idle_timeout // 10:
+        if self.is_used_lately(session):
             return True
         if not await self._store.extend(handle, header, now, along, receipt):
             return False

@@ -81,13 +81,15 @@ class Session(Attributes):
         "_attempts",
         "_device",
         "_issuer_session",
-        "_kept_settings",
         "_next_secret",
+        "_parts",
+        "_policy",
+        "_recorded",
         "_renewal_wanted",
         "_rotation",
         "_rotation_wanted",
         "_seen_at",
-        "_settings",
+        "_settings_wanted",
         "client",
         "cookie_due",
         "durability",
@@ -95,9 +97,7 @@ class Session(Attributes):
         "header",
         "is_leased",
         "is_near",
-        "parts",
         "payload",
-        "recorded",
         "strict",
         "ticket",
         "token_given",
@@ -114,11 +114,12 @@ class Session(Attributes):
         parts: Compartments | None = None,
     ) -> None:
         """Make a new session under *policy*, or present a stored one. For the engine; apps get theirs from it."""
-        self.payload = payload or Payload()
-        super().__init__(self.payload.attributes, policy.caps)
+        self.payload = payload = payload or Payload()
+        super().__init__(payload.attributes, policy.caps)
+        self._policy = policy
         self.ticket = ticket
         self.header = header
-        self.client = NO_CLIENT if policy.client is None else Client.parse(self.payload.client)
+        self.client = NO_CLIENT if policy.client is None else Client.parse(payload.client)
         self.strict = False
         self.durability: Reached | None = None
         self.ended = False
@@ -127,14 +128,14 @@ class Session(Attributes):
         self.token_given = False
         self._next_secret: bytes | None = None
         self._rotation: Ticket | None = None
-        self._settings = self._kept_settings = _settings(header or policy)
-        self._device = self.payload.device
+        self._settings_wanted: tuple[int, int, bool] | None = None
+        self._device = payload.device
         self._rotation_wanted = self._renewal_wanted = False
         self._issuer_session: IssuerSession | None = None
         self._attempts: list[tuple[list[Operation], bytes]] = []
         self._seen_at = seen_at
-        self.parts = parts or Compartments(policy)
-        self.recorded = Recorded()
+        self._parts = parts  # these two are made when somebody asks for them
+        self._recorded: Recorded | None = None
 
     # What is known of it. To ask whose it is, or how old, is an access: the response depends on the session.
 
@@ -311,7 +312,7 @@ class Session(Attributes):
         check_timeouts(idle, absolute)
         keep = self.persistent if persistent is None else persistent
         self.accessed = True
-        self._settings = (milliseconds(idle), milliseconds(absolute), keep)
+        self._settings_wanted = (milliseconds(idle), milliseconds(absolute), keep)
 
     def rotate(self) -> None:
         """Ask for a new secret: the identifier changes, the handle and the attributes stay."""
@@ -334,9 +335,28 @@ class Session(Attributes):
     # For the engine
 
     @property
+    def parts(self) -> Compartments:
+        """Its compartments."""
+        if self._parts is None:
+            self._parts = Compartments(self._policy)
+        return self._parts
+
+    @property
+    def recorded(self) -> Recorded:
+        """What was done in it, and is not saved yet."""
+        if self._recorded is None:
+            self._recorded = Recorded()
+        return self._recorded
+
+    @property
     def record_changed(self) -> bool:
         """Whether a save must write the session's own record."""
         return self.is_asked_for_more or bool(self.delta())
+
+    @property
+    def _settings(self) -> tuple[int, int, bool]:
+        """Idle timeout (ms), absolute timeout (ms) and persistence."""
+        return self._settings_wanted or _settings(self.header or self._policy)
 
     @property
     def is_asked_for_more(self) -> bool:
@@ -348,12 +368,14 @@ class Session(Attributes):
         """Whether it is as in the store, told at once: False only says that this takes a closer look (`status`)."""
         if self.header is None or self.ended or self.cookie_due or self.is_asked_for_more:
             return False
-        return self.is_untouched and not self.parts.known and not self.recorded
+        has_more = (self._parts is not None and self._parts.known) or self._recorded
+        return self.is_untouched and not has_more
 
     @property
     def settings_changed(self) -> bool:
         """Whether `set_timeouts` has changed what is stored."""
-        return self.header is not None and self._settings != self._kept_settings
+        wanted = self._settings_wanted
+        return wanted is not None and self.header is not None and wanted != _settings(self.header)
 
     @property
     def link_wanted(self) -> bool:
@@ -420,7 +442,9 @@ class Session(Attributes):
             return header
         idle, absolute, persistent = (
             theirs if mine == loaded else mine
-            for mine, loaded, theirs in zip(self._settings, self._kept_settings, _settings(base), strict=True)
+            for mine, loaded, theirs in zip(
+                self._settings, _settings(self.header or self._policy), _settings(base), strict=True
+            )
         )
         return replace(
             header,
@@ -489,7 +513,7 @@ class Session(Attributes):
             self._device = payload.device
         self.ticket, self.header, self.payload = ticket, header, payload
         self.is_near = False
-        self._settings = self._kept_settings = _settings(header)
+        self._settings_wanted = None
         self._rotation_wanted = self._renewal_wanted = False
         self._seen_at, self._attempts = header.seen_at, []
         self._next_secret = self._issuer_session = self._rotation = None
@@ -499,8 +523,8 @@ class Session(Attributes):
         """Take note of what the store holds now, as *other* was loaded. For a session in which nothing is changed."""
         if other.header is None:
             raise RuntimeError("only a stored session can be taken over")
-        self.header, self.payload, self.parts = other.header, other.payload, other.parts
-        self._settings = self._kept_settings = _settings(other.header)
+        self.header, self.payload, self._parts = other.header, other.payload, other._parts
+        self._settings_wanted = None
         self._device, self._seen_at = other.payload.device, other.last_seen
         self.is_near = other.is_near
         self.now_stored_as(other.payload.attributes)
@@ -511,7 +535,7 @@ class Session(Attributes):
         Timeouts go back to the policy's, unless this request has set them.
         """
         if not self.settings_changed:
-            self._settings = _settings(policy)
+            self._settings_wanted = None
         self.ticket = self.header = None
         self.payload = Payload(None, attributes)
         self._rotation_wanted = self._renewal_wanted = False

@@ -22,6 +22,7 @@ _PRIVATE: Final = tuple(
 )
 _REASON: Final = "session ended"
 _RAISES_SINCE: Final = (2, 4)  # the version of the specification from which `send` raises when the client is gone
+_CONTENT_TYPE_LENGTH: Final = len(b"content-type")
 
 
 class Guard:
@@ -69,6 +70,11 @@ class Guard:
             return {"type": "http.disconnect"}
         received, self._received = self._received, None
         return received.result()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to guard: all but the message that begins a response may pass by it."""
+        return not self._stays_open
 
     async def send(self, message: Message) -> None:
         """Pass *message* on, unless the session has ended."""
@@ -134,7 +140,7 @@ def _raises(scope: MutableMapping[str, Any]) -> bool:
 
 
 def _is_event_stream(message: Message) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
-        for name, value in message.get("headers", ())
-    )
+    for name, value in message.get("headers", ()):
+        if len(name) == _CONTENT_TYPE_LENGTH and name.lower() == b"content-type":
+            return value.lower().startswith(b"text/event-stream")
+    return False
