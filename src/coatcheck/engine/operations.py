@@ -133,8 +133,13 @@ class Operations:
             if session is not None:
                 return session
         began = monotonic()
-        session = await self._read_or_lease(ticket)
-        return None if session is None else await self._admitted(session, ticket, began)
+        session = await (self._read(ticket.handle, ticket) if self.leases is None else self._read_or_lease(ticket))
+        if session is None or session.header is None:
+            return None
+        digest = ticket.digest
+        if secrets.compare_digest(digest, session.header.digest):
+            return session
+        return await self._admitted_late(session, session.header, ticket, digest, began)
 
     async def refresh(self, session: Session) -> bool:
         """Read *session* from the store anew, where it may have come from a near cache; say whether it is still there.
@@ -633,16 +638,13 @@ class Operations:
 
     # How it is done
 
-    async def _admitted(self, session: Session, ticket: Ticket, began: float) -> Session | None:
-        """Give *session* if the secret of *ticket* opens it; end it where that shows that it was stolen.
+    async def _admitted_late(
+        self, session: Session, header: Header, ticket: Ticket, digest: bytes, began: float
+    ) -> Session | None:
+        """Give *session* if the secret of *ticket* is a former one in its grace; end it where it was stolen.
 
-        began: when it was asked for (monotonic, seconds).
+        digest: of that secret. began: when it was asked for (monotonic, seconds).
         """
-        header, digest = session.header, ticket.digest
-        if header is None:
-            return None
-        if secrets.compare_digest(digest, header.digest):
-            return session
         former, honoured_until = header.former_digest, session.payload.honoured_until(digest)
         if former is not None and secrets.compare_digest(digest, former):
             honoured_until = header.former_until

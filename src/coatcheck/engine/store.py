@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, Final
 
 from coatcheck.engine import scripts
@@ -51,6 +52,7 @@ sent before it turns to the next client."""
 NO_CAUSE: Final = Cause()
 FIRST_PAGE: Final = b"0"
 _NOWHERE: Final[frozenset[int]] = frozenset()
+_NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 _ORDER: Final = {AtLimit.EVICT_OLDEST: "oldest", AtLimit.EVICT_IDLEST: "idlest", AtLimit.REFUSE: "refuse"}
 
@@ -225,6 +227,8 @@ class Store:
 
     async def read_whole(self, handle: Handle) -> tuple[Opened | None, Mapping[str, bytes]]:
         """Read a record as `read` does, and the compartments that the policy declares, by name and still sealed."""
+        if not self.companions.names:
+            return (await self._read(handle, ()))[0], _NOTHING
         opened, found = await self._read(handle, self.companions.compartment_keys(handle))
         return opened, self.companions.named(found)
 
@@ -236,19 +240,20 @@ class Store:
         return None if record is None else self._records.open(handle, record)
 
     async def _read(self, handle: Handle, others: tuple[str, ...]) -> tuple[Opened | None, list[bytes | None]]:
-        names = (self._keys.record(handle), self._keys.epoch(handle.partition))
-        changes, asked_at = self.leases.changes if self.leases else 0, await self.now() if self.leases else 0
-        sent_at = monotonic()
-        ((record, epoch, *found),) = await self._call(("MGET", *names, *others))
+        command = ("MGET", self._keys.record(handle), self._keys.epoch(handle.partition), *others)
+        leases, sent_at = self.leases, monotonic()
+        changes, asked_at = (0, 0) if leases is None else (leases.changes, await self.now())
+        call = self._call if self.clock.is_due else self.transport.call
+        ((record, epoch, *found),) = await call(command)
         if record is None and not await self.transport.has_stood_since(sent_at):
-            ((record, epoch, *found),) = await self._call(("MGET", *names, *others))
-        if record is not None and self._records.has_key_of(record):
+            ((record, epoch, *found),) = await self._call(command)
+        if record is not None and (found or self._records.lacks(record)) and self._records.has_key_of(record):
             await self._dictionaries.learn(record, *found)
         opened = self._opened(handle, record, epoch)
-        if self.leases is not None and opened is not None:
-            self.leases.keep(handle, record, opened[1].subject, asked_at, changes=changes)
-        elif self.leases is not None:
-            self.leases.drop(handle)
+        if leases is not None and opened is not None:
+            leases.keep(handle, record, opened[1].subject, asked_at, changes=changes)
+        elif leases is not None:
+            leases.drop(handle)
         return opened, found
 
     def _opened(self, handle: Handle, record: bytes | None, epoch: bytes | None) -> Opened | None:

@@ -113,7 +113,7 @@ class Payload(Struct, frozen=True):
             system, attributes = _decoder.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError):
             raise RecordCorrupted(NOT_UNDERSTOOD) from None
-        encoded = {name: bytes(value) for name, value in attributes.items()}
+        encoded = {name: b"" + value for name, value in attributes.items()}  # as bytes, in half the time of bytes()
         if not system:
             return cls(None, encoded)
         known: dict[str, Any] = {}

@@ -142,5 +142,5 @@ def _raises(scope: MutableMapping[str, Any]) -> bool:
 def _is_event_stream(message: Message) -> bool:
     for name, value in message.get("headers", ()):
         if len(name) == _CONTENT_TYPE_LENGTH and name.lower() == b"content-type":
-            return value.lower().startswith(b"text/event-stream")
+            return bool(value.lower().startswith(b"text/event-stream"))
     return False

@@ -10,7 +10,7 @@ from os import getpid
 from threading import get_ident
 from time import monotonic
 from typing import Any, Final
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
+from coatcheck.engine.transport import Command
 from coatcheck.model.errors import ConfigurationError
 from coatcheck.runtime.address import Address, Kind, Node
 from coatcheck.runtime.batch import Batch
@@ -39,6 +40,7 @@ class AsyncTransport(Carrier):
         """See `Carrier`."""
         super().__init__(address, options)
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+        self._recent: _Line | None = None
 
     async def pause(self, seconds: float) -> None:
         """Wait, letting other tasks run."""
@@ -48,11 +50,28 @@ class AsyncTransport(Carrier):
         """See `Transport.signal`."""
         return _Signal(self.settings.deadline / 4)
 
+    async def send(self, node: Node, commands: tuple[Command, ...], ends_at: float) -> list[Any] | Batch:
+        """See `Carrier.send`."""
+        line, shared = self._recent, None  # of most programs the only line: to look it up costs more
+        if line is not None and line.loop() is asyncio.get_running_loop() and len(commands) <= _LONG:
+            shared = line.standing(node)
+        if shared is None:
+            return await super().send(node, commands, ends_at)
+        try:
+            replies = await shared.call(commands, min(ends_at - monotonic(), self.settings.attempt))
+        except (*FOREIGN, Busy) as error:
+            return Batch.of(node, commands, error=error)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                return Batch.of(node, commands, replies=replies)
+        return replies
+
     async def exchange(self, batches: list[Batch], ends_at: float) -> None:
         """See `Carrier.exchange`. Several servers work at the same time."""
         line = self._lines.get(asyncio.get_running_loop())
         if line is None or line.pid != getpid():
             line = await self._new_line()
+        self._recent = line
         if len(batches) == 1:
             await line.exchange(batches[0], ends_at)
             return
@@ -114,6 +133,7 @@ class _Line:
 
     def __init__(self, transport: AsyncTransport, lines: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Line]") -> None:
         self.pid = getpid()
+        self.loop = ref(asyncio.get_running_loop())
         self.keeper = self._close_with_loop(lines)
         self._settings, self._topology, self._address = transport.settings, transport.topology, transport.address
         self._trusts = {False: transport.trust, True: transport.sentinel_trust}
@@ -129,14 +149,19 @@ class _Line:
             if batch.is_sentinel or batch.wait is not None or len(batch.commands) > _LONG:
                 await self._exchange_alone(batch, ends_at)
                 return
-            shared = self._shared.get(batch.node)
-            if shared is None or shared.is_lost or self._generation != self._topology.generation:
-                shared = await self._connected(batch.node, ends_at)
+            shared = self.standing(batch.node) or await self._connected(batch.node, ends_at)
             batch.replies = await shared.call(batch.commands, min(ends_at - monotonic(), self._settings.attempt))
         except TimeoutError:
             batch.error = NoAnswer("no answer in time")
         except (*FOREIGN, Busy, ConfigurationError) as error:
             batch.error = error
+
+    def standing(self, node: Node) -> SharedConnection | None:
+        """Give the shared connection to *node*, if there is one and nothing says that it is not the right one."""
+        shared = self._shared.get(node)
+        if shared is None or shared.is_lost or self._generation != self._topology.generation or self.pid != getpid():
+            return None
+        return shared
 
     async def _connected(self, node: Node, ends_at: float) -> SharedConnection:
         """Give the shared connection to *node*; make one, for all who wait for it, if there is none."""

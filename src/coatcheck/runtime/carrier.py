@@ -73,7 +73,8 @@ class Carrier(ABC):
         if not self.topology.is_known and isinstance(self.topology, Single):
             self.topology.place(await self._join())
         self._budget.count()
-        now, sent = monotonic(), None
+        now = monotonic()
+        sent: Batch | None = None
         ends_at = now + self._time_for(len(commands))
         if len(commands) > 1 and commands[-1][0] in WAITING:
             *wanted, wait = commands
@@ -83,10 +84,10 @@ class Carrier(ABC):
         topology, node = self.topology, self.topology.sole
         if node is not None and now < topology.renew_at and not topology.is_stale and not self._breakers:
             # as nearly always
-            sent = Batch(node, list(commands), list(range(len(commands))))
-            await self.exchange([sent], ends_at)
-            if sent.is_good:
-                return sent.replies
+            outcome = await self.send(node, commands, ends_at)
+            if not isinstance(outcome, Batch):
+                return outcome
+            sent = outcome
         call = Call(commands, ends_at)
         is_scan = commands[0][0] == "SCAN" if commands else False
         if is_scan and isinstance(self.topology, Cluster):
@@ -103,6 +104,12 @@ class Carrier(ABC):
     @abstractmethod
     async def exchange(self, batches: list[Batch], ends_at: float) -> None:
         """Send *batches* and fill in what comes back, until *ends_at* (monotonic, seconds)."""
+
+    async def send(self, node: Node, commands: tuple[Command, ...], ends_at: float) -> list[Any] | Batch:
+        """Send *commands*, none of which waits, to *node* alone; give the replies, or the batch if not all is well."""
+        batch = Batch.of(node, commands)
+        await self.exchange([batch], ends_at)
+        return batch.replies if batch.is_good else batch
 
     @abstractmethod
     def drop(self, node: Node) -> None:

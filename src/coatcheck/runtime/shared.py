@@ -9,6 +9,7 @@ redis-py opens the connection (TLS, credentials, database); from then on this re
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -51,7 +52,7 @@ class SharedConnection(asyncio.Protocol):
         self.is_lost = False
         self._transport.set_protocol(self)
 
-    def call(self, commands: list[Command], seconds: float) -> asyncio.Future[list[Any]]:
+    def call(self, commands: Sequence[Command], seconds: float) -> asyncio.Future[list[Any]]:
         """Send *commands*; give what will be their replies, the errors among them as exceptions.
 
         It fails with Interrupted when the connection is lost, and with redis-py's TimeoutError when the replies have
