@@ -91,23 +91,13 @@ class SessionMiddleware:
         self._on_error = on_error
         self._csrf = CsrfPolicy() if csrf is True else csrf or None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901  a call less a request
         """Serve one connection."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         exchange = self._in_debug if getattr(scope.get("app"), "debug", False) else self._exchange
-        https = scope.get("scheme") in ("https", "wss")
-        cookies, host, user_agent = _cookies_host_and_agent(scope)
-        visit = exchange.begin(
-            cookies,
-            https=https,
-            host=host,
-            address=(scope.get("client") or (None,))[0],
-            user_agent=user_agent,
-            method=scope.get("method"),
-            path=scope["path"],
-        )
+        visit = _begun(exchange, scope)
         scope[_VISIT], scope["session"] = (exchange, visit), _not_loaded
         guard = Guard(self._watch, visit, scope, send)
         has_begun, failure = False, None
@@ -201,16 +191,25 @@ def _visit_of(scope: Scope) -> tuple[Exchange, Visit]:
     return visit
 
 
-def _cookies_host_and_agent(scope: Scope) -> tuple[str, str, str | None]:
-    cookies, host, user_agent = [], "", None
+def _begun(exchange: Exchange, scope: Scope) -> Visit:
+    cookies, host, user_agent = "", "", None
     for name, value in scope["headers"]:
         if name == b"cookie":
-            cookies.append(value.decode("latin-1"))
+            cookie = value.decode("latin-1")
+            cookies = f"{cookies}; {cookie}" if cookies else cookie
         elif name == b"host":
             host = value.decode("latin-1")
         elif name == b"user-agent":
             user_agent = value.decode("latin-1")
-    return "; ".join(cookies), host, user_agent
+    return exchange.begin(
+        cookies,
+        https=scope.get("scheme") in ("https", "wss"),
+        host=host,
+        address=(scope.get("client") or (None,))[0],
+        user_agent=user_agent,
+        method=scope.get("method"),
+        path=scope["path"],
+    )
 
 
 def _path(scope: Scope) -> str:

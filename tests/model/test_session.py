@@ -151,14 +151,19 @@ def test_nothing_is_worth_a_record_without_attributes_and_subject():
 
 def test_going_on_as_a_new_session():
     """A session that goes on after its record has ended takes the policy's timeouts, or those set in this request."""
-    session = stored(subject="ada", a=1)
-    session.now_new(SessionPolicy(idle_timeout=timedelta(minutes=1)), {"b": encode(2)})
+    header = Session(SessionPolicy(idle_timeout=timedelta(minutes=9))).new_header(NOW, TICKET.digest)
+    payload = Payload("ada", {"a": encode(1)})
+    session = Session(
+        SessionPolicy(idle_timeout=timedelta(minutes=1)), ticket=TICKET, header=header, payload=payload, seen_at=NOW
+    )
+    assert session.idle_timeout == timedelta(minutes=9)
+    session.now_new({"b": encode(2)})
     assert (dict(session), session.subject, session.is_new) == ({"b": 2}, None, True)
     assert session.idle_timeout == timedelta(minutes=1)
 
     chosen = stored()
     chosen.set_timeouts(idle=timedelta(minutes=3))
-    chosen.now_new(POLICY, {})
+    chosen.now_new({})
     assert chosen.idle_timeout == timedelta(minutes=3)
 
 

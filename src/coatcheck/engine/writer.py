@@ -327,7 +327,7 @@ class Writer:
         if handle is None or record is None:
             raise SessionRevoked(f"session {handle} has ended; nothing was written")
         held = self._store.open(handle, record)[1].attributes if keep else {}
-        session.now_new(self._policy, apply(changes, held))
+        session.now_new(apply(changes, held))
 
     def settle(self, session: Session, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Note what the store holds now, and that the write has extended the idle deadline."""

@@ -523,13 +523,13 @@ class Session(Attributes):
         """Take note of what the store holds now, as *other* was loaded. For a session in which nothing is changed."""
         if other.header is None:
             raise RuntimeError("only a stored session can be taken over")
-        self.header, self.payload, self._parts = other.header, other.payload, other._parts
+        self.header, self.payload, self._parts = other.header, other.payload, other.parts
         self._settings_wanted = None
         self._device, self._seen_at = other.payload.device, other.last_seen
         self.is_near = other.is_near
         self.now_stored_as(other.payload.attributes)
 
-    def now_new(self, policy: SessionPolicy, attributes: Mapping[str, bytes]) -> None:
+    def now_new(self, attributes: Mapping[str, bytes]) -> None:
         """Take note that the stored session has ended, and that this one goes on with *attributes* as a new one.
 
         Timeouts go back to the policy's, unless this request has set them.
