@@ -82,16 +82,22 @@ class Dictionaries:
         self._since = 0
         self._kept_until = 0
 
+    def is_prepared(self, deadline: int) -> bool:
+        """Say whether `prepare` would send nothing, as nearly always."""
+        asked_at = self._asked_at
+        if asked_at is None or abs(self._clock.now() - asked_at) >= ASKED_EVERY:
+            return False
+        return self._records.in_use is None or deadline <= self._kept_until
+
     async def prepare(self, deadline: int) -> None:
         """Have records sealed with what is in use, before one is that ends at *deadline* (ms) at the latest.
 
         Sends nothing but every few minutes, or where the dictionary does not live as long. A failure is no obstacle:
         records are sealed without a dictionary then.
         """
-        now, asked_at = self._clock.now(), self._asked_at
-        is_recent = asked_at is not None and abs(now - asked_at) < ASKED_EVERY
-        if is_recent and (self._records.in_use is None or deadline <= self._kept_until):
+        if self.is_prepared(deadline):
             return
+        now, asked_at = self._clock.now(), self._asked_at
         self._asked_at = now
         try:
             await self._refresh(now, deadline, is_sure=asked_at is not None and abs(now - asked_at) < SETTLED)

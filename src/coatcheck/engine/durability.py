@@ -52,8 +52,10 @@ class Waits:
 
     def behind(self, receipt: Receipt | None, partitions: AbstractSet[int]) -> tuple[Command, ...]:
         """Give what to send behind a write to *partitions*: nothing, or marks and the command that waits."""
+        if self._durability is None:
+            return ()
         level = self._level(receipt)
-        if self._durability is None or level is Level.MEMORY:
+        if level is Level.MEMORY:
             return ()
         timeout = self._durability.timeout
         limit = AS_LONG_AS_THERE_IS if timeout is None else milliseconds(timeout)

@@ -293,20 +293,27 @@ class Store:
         along: Along | None = None,
     ) -> Opened | bool:
         """Replace the record of *revision*. True: done; False: there is none; else the one of another revision."""
-        await self._dictionaries.prepare(header.absolute_deadline)
-        keys: tuple[str, ...] = (self._keys.record(handle), *self._marks(handle.partition))
+        if not self._dictionaries.is_prepared(header.absolute_deadline):
+            await self._dictionaries.prepare(header.absolute_deadline)
+        name = handle.name
+        keys: tuple[str, ...] = (self._keys.stem(handle.partition) + name, *self._marks(handle.partition))
         extra: tuple[Argument, ...] = ()
         if change.relist is not None:
             keys = (*keys, *self._indexes(change.relist))
             extra = (header.absolute_deadline,)
         now, record = header.seen_at, self._records.seal(handle, header, payload)
         digest, event = change.place.digest if change.place else b"", change.event.value if change.event else ""
-        told = (handle.name, now, digest, event, change.why)
+        told = (name, now, digest, event, change.why)
         command = scripts.SAVE.command(keys, pack_revision(revision), record, header.ttl(now), *told, *extra)
         self.forget(handle)
-        code, *current = await self._call_with(along, handle, header, now, command, receipt=receipt)
+        if along is None:
+            ((code, *current),) = await self._write(handle, command, receipt=receipt)
+        else:
+            code, *current = await self._call_with(along, handle, header, now, command, receipt=receipt)
+        if not current:
+            return bool(code)
         await self._dictionaries.learn(*current)
-        return self._records.open(handle, current[0]) if current else bool(code)
+        return self._records.open(handle, current[0])
 
     async def extend(
         self, handle: Handle, header: Header, now: int, along: Along | None = None, receipt: Receipt | None = None

@@ -73,7 +73,8 @@ class Writer:
         handle, base = session.handle, session.header
         if handle is None or base is None:
             raise RuntimeError("only a stored session can be updated")
-        ticket, along = self._next_ticket(session), await self._along(session)
+        ticket = self._next_ticket(session) if session.rotation_wanted else None
+        along = await self._along(session) if session.has_more else None
         # What must not be done twice, or is not to meet itself as another's change, is known again by its id.
         is_noted = session.strict or any(isinstance(change, Increment) for change in changes)
         write_id = session.write_id_for(changes) if is_noted else b""
@@ -126,7 +127,8 @@ class Writer:
             payload = session.next_payload(current, attributes, write_id, now - base.seen_at)
             if ticket is not None:
                 header, payload = self._with_secret(session, ticket, base, header, payload)
-            payload, served = self._with_others(payload, self._turns.gather(writing))
+            others = self._turns.gather(writing)
+            payload, served = self._with_others(payload, others) if others else (payload, others)
             outcome = await self._write(
                 session, handle, base, header, payload, along=None if session.strict else along, receipt=receipt
             )
@@ -163,11 +165,11 @@ class Writer:
 
     def is_used_lately(self, session: Session) -> bool:
         """Say whether this process has extended the idle deadline of *session* less than a tenth of it ago."""
-        handle, header = session.handle, session.header
-        if handle is None or header is None:
+        handle, header, clock = session.handle, session.header, self._store.clock
+        if handle is None or header is None or not clock.is_known:
             return False
         # abs: the server's clock may be set back, or its successor's lag; a use in the future is none to rely on
-        return abs(self._store.clock.now() - self._used.get(handle, 0)) < header.idle_timeout // 10
+        return abs(clock.now() - self._used.get(handle, 0)) < header.idle_timeout // 10
 
     async def touch(self, session: Session, along: Along | None = None, receipt: Receipt | None = None) -> bool:
         """Extend the idle deadline unless this process did so lately; give whether the session is still there."""
@@ -186,14 +188,15 @@ class Writer:
     async def keep(self, session: Session) -> None:
         """Extend what was used of a session whose own record did not change, and write what else it has changed."""
         along = await self._along(session)
-        receipt = Receipt(Write.SAVE) if session.parts.is_changed or session.recorded else None
+        has_changes = session.has_more and (session.parts.is_changed or session.recorded)
+        receipt = Receipt(Write.SAVE) if has_changes else None
         if isinstance(session.ticket, Ticket):
             await self.touch(session, along, receipt)
         await self.finish(session, along, receipt)
 
     async def _along(self, session: Session) -> Along | None:
         """Give what *session* has to send along; None for most, which have nothing."""
-        if session.parts.known or session.recorded:
+        if session.has_more:
             return self._store.companions.staying(session, await self._store.now())
         return None
 

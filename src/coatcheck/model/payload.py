@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Self
 
 import msgspec
-from msgspec import Struct, field
-from msgspec.structs import replace
+from msgspec import Raw, Struct, field
+from msgspec.structs import astuple, replace
 
 from coatcheck.model.errors import RecordCorrupted
 
@@ -99,11 +99,10 @@ class Payload(Struct, frozen=True):
 
     def encode(self) -> bytes:
         """Write it as it is sealed, but for compression."""
-        system = dict(self.further)
-        for entry, name in _NAMES:
-            if value := getattr(self, name):
-                system[entry] = value
-        attributes = {name: msgspec.Raw(value) for name, value in self.attributes.items()}
+        system = {entry: value for entry, value in zip(_ENTRIES, astuple(self), strict=True) if value and entry}
+        if self.further:
+            system = {**self.further, **system}
+        attributes = {name: Raw(value) for name, value in self.attributes.items()}
         return _encoder.encode((system, attributes))
 
     @classmethod
@@ -129,6 +128,7 @@ class Payload(Struct, frozen=True):
         return cls(attributes=encoded, further=further, **known)
 
 
-_NAMES: Final = tuple((entry, name) for entry, (name, _) in _SYSTEM.items())
+_ENTRY_OF: Final = {name: entry for entry, (name, _) in _SYSTEM.items()}
+_ENTRIES: Final = tuple(_ENTRY_OF.get(name, "") for name in Payload.__struct_fields__)
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(tuple[dict[str, Any], dict[str, msgspec.Raw]])
+_decoder: Final = msgspec.msgpack.Decoder(tuple[dict[str, Any], dict[str, Raw]])

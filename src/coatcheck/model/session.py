@@ -3,11 +3,11 @@
 What was done to it is kept; `save` carries it to the store.
 """
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from os import urandom
 from typing import Any
 
 from msgspec.structs import replace
@@ -175,7 +175,7 @@ class Session(Attributes):
     @property
     def is_changed(self) -> bool:
         """Whether a save has something to write."""
-        return self.record_changed or self.parts.is_changed or bool(self.recorded)
+        return self.record_changed or (self.has_more and (self.parts.is_changed or bool(self.recorded)))
 
     @property
     def has_unsaved(self) -> bool:
@@ -349,6 +349,11 @@ class Session(Attributes):
         return self._recorded
 
     @property
+    def has_more(self) -> bool:
+        """Whether something may have to be sent along with it: a compartment was asked for, or something recorded."""
+        return bool((self._parts is not None and self._parts.known) or self._recorded)
+
+    @property
     def record_changed(self) -> bool:
         """Whether a save must write the session's own record."""
         return self.is_asked_for_more or bool(self.delta())
@@ -361,15 +366,16 @@ class Session(Attributes):
     @property
     def is_asked_for_more(self) -> bool:
         """Whether a save must write the record even if no attribute has changed."""
-        return self._rotation_wanted or self.settings_changed or self.link_wanted or self.device_changed
+        if self._rotation_wanted or self._issuer_session is not None:
+            return True
+        return (self._settings_wanted is not None and self.settings_changed) or self.device_changed
 
     @property
     def is_surely_clean(self) -> bool:
         """Whether it is as in the store, told at once: False only says that this takes a closer look (`status`)."""
-        if self.header is None or self.ended or self.cookie_due or self.is_asked_for_more:
+        if not self.is_untouched or self.header is None or self.ended or self.cookie_due:
             return False
-        has_more = (self._parts is not None and self._parts.known) or self._recorded
-        return self.is_untouched and not has_more
+        return not (self.is_asked_for_more or self.has_more)
 
     @property
     def settings_changed(self) -> bool:
@@ -390,7 +396,8 @@ class Session(Attributes):
     @property
     def device_changed(self) -> bool:
         """Whether a save must write another class of device; that of a subject's session only a sign-in changes."""
-        return self.header is not None and self.payload.subject is None and self._device != self.payload.device
+        payload = self.payload
+        return self._device != payload.device and payload.subject is None and self.header is not None
 
     @property
     def rotation_wanted(self) -> bool:
@@ -492,7 +499,7 @@ class Session(Attributes):
     def write_id_for(self, changes: list[Operation]) -> bytes:
         """Give the id of the write of *changes*: the same one when a save is tried again after a lost reply."""
         if not self._attempts or self._attempts[-1][0] != changes:
-            self._attempts.append((changes, secrets.token_bytes(WRITE_ID_BYTES)))
+            self._attempts.append((changes, urandom(WRITE_ID_BYTES)))
         return self._attempts[-1][1]
 
     def still_to_do(self, changes: list[Operation], stored: Payload) -> list[Operation]:

@@ -11,6 +11,7 @@ the client alone: the store keeps its SHA-256. Both come from the operating syst
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import b2a_base64
 from hashlib import sha256
 from typing import Final, Self
 
@@ -21,6 +22,7 @@ from coatcheck.model.partition import PARTITIONS
 TICKET_FORMAT: Final = 1
 TICKET_LENGTH: Final = 51
 
+_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")  # what urlsafe_b64encode does takes half as long without it
 _HANDLE_BYTES: Final = 12
 _SECRET_BYTES: Final = 24
 _TICKET_SHAPE: Final = re.compile(r"[A-Za-z0-9_-]{50}[AEIMQUYcgkosw048]", re.ASCII)  # the last two bits are zero
@@ -45,7 +47,7 @@ class Handle(Struct, frozen=True, gc=False):
     @property
     def name(self) -> str:
         """The 16 characters that stand for the handle in the names of keys."""
-        return urlsafe_b64encode(self.value).decode()
+        return b2a_base64(self.value, newline=False).translate(_URLSAFE).decode()
 
     @classmethod
     def new(cls, partition: int | None = None) -> Self:
