@@ -11,7 +11,7 @@ the client alone: the store keeps its SHA-256. Both come from the operating syst
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from hashlib import sha256
 from typing import Final, Self
 
@@ -22,7 +22,7 @@ from coatcheck.model.partition import PARTITIONS
 TICKET_FORMAT: Final = 1
 TICKET_LENGTH: Final = 51
 
-_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")  # what urlsafe_b64encode does takes half as long without it
+_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")  # the base64 module takes twice as long
 _HANDLE_BYTES: Final = 12
 _SECRET_BYTES: Final = 24
 _TICKET_SHAPE: Final = re.compile(r"[A-Za-z0-9_-]{50}[AEIMQUYcgkosw048]", re.ASCII)  # the last two bits are zero
@@ -96,7 +96,7 @@ class Ticket(Struct, frozen=True, gc=False):
         """
         if len(text) != TICKET_LENGTH or not _TICKET_SHAPE.fullmatch(text):
             return None
-        raw = urlsafe_b64decode(text + "=")
+        raw = a2b_base64(text.replace("-", "+").replace("_", "/") + "=")
         if raw[0] != TICKET_FORMAT:
             return None
         return cls(Handle(raw[1], raw[2 : 2 + _HANDLE_BYTES]), raw[2 + _HANDLE_BYTES :])
