@@ -31,7 +31,7 @@ from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
 from coatcheck.runtime.aio import AsyncSessions
-from coatcheck.runtime.asgi import SESSION_ENDED, Guard, with_outcome
+from coatcheck.runtime.asgi import SESSION_ENDED, Guard, begin, with_outcome
 from coatcheck.runtime.making import given_or_made
 from coatcheck.runtime.watch import Watch
 
@@ -97,7 +97,7 @@ class SessionMiddleware:
             await self.app(scope, receive, send)
             return
         exchange = self._in_debug if getattr(scope.get("app"), "debug", False) else self._exchange
-        visit = _begun(exchange, scope)
+        visit = begin(exchange, scope)
         scope[_VISIT], scope["session"] = (exchange, visit), _not_loaded
         guard = Guard(self._watch, visit, scope, send)
         has_begun, failure = False, None
@@ -189,27 +189,6 @@ def _visit_of(scope: Scope) -> tuple[Exchange, Visit]:
         raise ConfigurationError("there is no session here: add coatcheck.starlette.SessionMiddleware to the app")
     visit: tuple[Exchange, Visit] = scope[_VISIT]
     return visit
-
-
-def _begun(exchange: Exchange, scope: Scope) -> Visit:
-    cookies, host, user_agent = "", "", None
-    for name, value in scope["headers"]:
-        if name == b"cookie":
-            cookie = value.decode("latin-1")
-            cookies = f"{cookies}; {cookie}" if cookies else cookie
-        elif name == b"host":
-            host = value.decode("latin-1")
-        elif name == b"user-agent":
-            user_agent = value.decode("latin-1")
-    return exchange.begin(
-        cookies,
-        https=scope.get("scheme") in ("https", "wss"),
-        host=host,
-        address=(scope.get("client") or (None,))[0],
-        user_agent=user_agent,
-        method=scope.get("method"),
-        path=scope["path"],
-    )
 
 
 def _path(scope: Scope) -> str:

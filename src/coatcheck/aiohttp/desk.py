@@ -56,7 +56,9 @@ class Errand:
 
     async def finish(self, response: web.StreamResponse) -> None:
         """Save, and set the headers of the *response*, which has not begun yet."""
-        outcome = await self.exchange.finish(self.visit)
+        outcome = self.exchange.settled(self.visit) or await self.exchange.finish(self.visit)
+        if not outcome.is_private:
+            return
         headers = response.headers
         vary, cache_control = (", ".join(headers.getall(name, ())) for name in (hdrs.VARY, hdrs.CACHE_CONTROL))
         for name, value in outcome.headers(vary, cache_control):

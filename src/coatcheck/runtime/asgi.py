@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
-from coatcheck.engine.exchange import Outcome, Visit
+from coatcheck.engine.exchange import Exchange, Outcome, Visit
 from coatcheck.model.session import Session
 from coatcheck.runtime.watch import Watch
 
@@ -112,6 +112,28 @@ class Guard:
                 await self._send({"type": "websocket.close", "code": SESSION_ENDED, "reason": _REASON})
             else:
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def begin(exchange: Exchange, scope: MutableMapping[str, Any]) -> Visit:
+    """Begin the visit of the connection of *scope*. Sends nothing."""
+    cookies, host, user_agent = "", "", None
+    for name, value in scope["headers"]:
+        if name == b"cookie":
+            cookie = value.decode("latin-1")
+            cookies = f"{cookies}; {cookie}" if cookies else cookie
+        elif name == b"host":
+            host = value.decode("latin-1")
+        elif name == b"user-agent":
+            user_agent = value.decode("latin-1")
+    return exchange.begin(
+        cookies,
+        https=scope.get("scheme") in {"https", "wss"},
+        host=host,
+        address=(scope.get("client") or (None,))[0],
+        user_agent=user_agent,
+        method=scope.get("method"),
+        path=scope["path"],
+    )
 
 
 def with_outcome(headers: RawHeaders, outcome: Outcome) -> RawHeaders:
