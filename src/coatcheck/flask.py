@@ -42,7 +42,7 @@ from flask.sessions import SessionMixin
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, default_exceptions
 
-from coatcheck.engine.exchange import Exchange, Visit
+from coatcheck.engine.exchange import Exchange, Outcome, Visit
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.model.csrf import CsrfPolicy
 from coatcheck.model.errors import ConfigurationError, SessionError, SourceLimited, StoreError
@@ -112,11 +112,13 @@ class SessionInterface(FlaskInterface):
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:  # noqa: ARG002  Flask's
         """Save what the request did, and set the response's headers. Raises what `Exchange.finish` raises."""
         lazy, headers = _lazy(session), response.headers
-        outcome = run(lazy.exchange.finish(lazy.visit))
+        outcome = lazy.exchange.settled(lazy.visit) or run(lazy.exchange.finish(lazy.visit))
         streams = response.is_streamed and not response.direct_passthrough
         if streams:
             response.call_on_close(lambda: run(lazy.exchange.finish_late(lazy.visit)))
-        outcome = replace(outcome, is_private=lazy.accessed or streams)
+        if not (lazy.accessed or streams or outcome.set_cookie):
+            return
+        outcome = Outcome(outcome.set_cookie, is_private=True)
         vary, cache_control = (", ".join(headers.getlist(name)) for name in ("Vary", "Cache-Control"))
         for name, value in outcome.headers(vary, cache_control):
             if name == "Set-Cookie":
@@ -183,6 +185,8 @@ class LazySession(SessionMixin):
             return self.exchange.sessions.new()
         if self._failure is not None:
             raise self._failure
+        if self.visit.session is not None:
+            return self.visit.session
         try:
             return run(self.exchange.load(self.visit))
         except (StoreError, SourceLimited) as error:
