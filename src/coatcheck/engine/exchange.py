@@ -139,15 +139,26 @@ class Exchange:
         And SourceLimited, which is none either, before the store is asked where the policy's `sources` says so.
         In an outage an empty one, where the policy lets the page be served without.
         """
-        if visit.session is None:
-            try:
-                await self._load(visit)
-            except StoreUnavailable as error:
-                if not visit.may_be_anonymous:
-                    raise
-                log.warning("session_left_out: %s", error)
-                visit.session, visit.is_over, visit.is_blind = self.sessions.new(), True, True
-        return visit.session  # type: ignore[return-value]  # it is loaded now
+        if visit.session is not None:
+            return visit.session
+        try:
+            if visit.origin is not None:
+                found = await self._find(visit, *visit.origin)
+            else:
+                found = None if visit.ticket is None else await self.sessions.load(visit.ticket)
+            if found is None:
+                found = self.sessions.new()
+                if visit.origin is not None:
+                    await self._recognise(found, *visit.origin)
+        except StoreUnavailable as error:
+            if not visit.may_be_anonymous:
+                raise
+            log.warning("session_left_out: %s", error)
+            visit.session, visit.is_over, visit.is_blind = self.sessions.new(), True, True
+            return visit.session
+        if visit.session is None:  # nor has another task of this request loaded it meanwhile
+            visit.session = found
+        return visit.session
 
     async def check_csrf(self, visit: Visit, token: str | None, *, is_own: bool) -> None:
         """Raise CsrfRefused unless *token* was made for the session of *visit*. is_own: see `CsrfPolicy.is_own`."""
@@ -271,18 +282,6 @@ class Exchange:
                 return Failure(409, "Another request changed the same thing meanwhile; please try again.\n")
             case _:
                 raise error
-
-    async def _load(self, visit: Visit) -> None:
-        if visit.origin is not None:
-            found = await self._find(visit, *visit.origin)
-        else:
-            found = None if visit.ticket is None else await self.sessions.load(visit.ticket)
-        if found is None:
-            found = self.sessions.new()
-            if visit.origin is not None:
-                await self._recognise(found, *visit.origin)
-        if visit.session is None:  # nor has another task of this request loaded it meanwhile
-            visit.session = found
 
     async def _find(self, visit: Visit, user_agent: str | None, address: str | None) -> Session | None:
         """Load the session of the ticket, as far as its source and its client let that be."""

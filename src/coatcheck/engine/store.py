@@ -214,8 +214,7 @@ class Store:
         None too for one that the partition's epoch has ended, and for one whose key the ring does not have: nobody
         can open it any more, or it is another application's. It is left alone.
         """
-        opened, _ = await self._read(handle, ())
-        return opened
+        return (await self.read_whole(handle, with_parts=False))[0]
 
     async def subject_of(self, handle: Handle) -> str | None:
         """Read whose session *handle* is; None too where the record does not open, so that it can be ended."""
@@ -225,13 +224,6 @@ class Store:
             return None
         return None if opened is None else opened[1].subject
 
-    async def read_whole(self, handle: Handle) -> tuple[Opened | None, Mapping[str, bytes]]:
-        """Read a record as `read` does, and the compartments that the policy declares, by name and still sealed."""
-        if not self.companions.names:
-            return (await self._read(handle, ()))[0], _NOTHING
-        opened, found = await self._read(handle, self.companions.compartment_keys(handle))
-        return opened, self.companions.named(found)
-
     def read_leased(self, handle: Handle) -> Opened | None:
         """Give the record of *handle* from memory, if its lease lasts. Raises RecordCorrupted."""
         if self.leases is None or not self.clock.is_known:
@@ -239,7 +231,9 @@ class Store:
         record = self.leases.find(handle, self.clock.now())
         return None if record is None else self._records.open(handle, record)
 
-    async def _read(self, handle: Handle, others: tuple[str, ...]) -> tuple[Opened | None, list[bytes | None]]:
+    async def read_whole(self, handle: Handle, *, with_parts: bool = True) -> tuple[Opened | None, Mapping[str, bytes]]:
+        """Read a record as `read` does, and the compartments that the policy declares, by name and still sealed."""
+        others = self.companions.compartment_keys(handle) if with_parts and self.companions.names else ()
         command = ("MGET", self._keys.record(handle), self._keys.epoch(handle.partition), *others)
         leases, sent_at = self.leases, monotonic()
         changes, asked_at = (0, 0) if leases is None else (leases.changes, await self.now())
@@ -254,7 +248,7 @@ class Store:
             leases.keep(handle, record, opened[1].subject, asked_at, changes=changes)
         elif leases is not None:
             leases.drop(handle)
-        return opened, found
+        return opened, self.companions.named(found) if others else _NOTHING
 
     def _opened(self, handle: Handle, record: bytes | None, epoch: bytes | None) -> Opened | None:
         if record is None:
