@@ -445,6 +445,7 @@ def test_maximum_age(open_near):
 
 
 @pytest.mark.requirement("R19")
+@pytest.mark.requirement("R41")
 def test_ends_that_wait(open_near):
     """Where ends wait, no process accepts the session when the call returns."""
     near, elsewhere = open_near(), open_near({"ends_wait": True})

@@ -90,6 +90,7 @@ def revocations(sessions, devices):
 
 
 @pytest.mark.requirement("R19")
+@pytest.mark.requirement("R41")
 @pytest.mark.parametrize("staleness", [0, 20], ids=["store", "near cache"])
 def test_no_worker_accepts_what_was_revoked(open_sessions, server, key, staleness):
     """Of 10,000 requests to 4 processes, none that began after a revocation was acknowledged is accepted or saved.
