@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz import requests, values
+from fuzz import dictionaries, requests, values
 
 CORPUS = Path(__file__).parent / "corpus"
 """A folder for each target, of inputs that once broke something."""
@@ -38,6 +38,8 @@ TARGETS = {
         Target("client", requests.check_client, requests.client_seeds),
         Target("record", values.check_record, values.record_seeds),
         Target("payload", values.check_payload, values.payload_seeds),
+        Target("dictionary", dictionaries.check_dictionary, dictionaries.dictionary_seeds),
+        Target("frame", dictionaries.check_frame, dictionaries.frame_seeds),
         Target("value", values.check_value, values.value_seeds),
         Target("activity", values.check_activity, values.activity_seeds),
         Target("event", requests.check_event, requests.event_seeds),

@@ -27,7 +27,7 @@ NOW = 1_767_225_600_123
 RECORDS = Records(Keyring([KEY]), PREFIX)
 ACTIVITIES = Activities(Keyring([KEY]), PREFIX)
 
-_NONCE = b"nonce 123456"
+NONCE = b"nonce 123456"
 _COMPRESSED = 1  # the flag of a record
 _FORMS = 3
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -40,11 +40,11 @@ def first_header() -> Header:
 
 def seal_body(body: bytes, compartment: str = "", *, compressed: bool = False) -> bytes:
     """Seal *body* as it is, as whoever holds the key could, whether or not it is a payload."""
-    head = bytearray(fingerprint(RECORDS.seal(HANDLE, first_header(), Payload(), compartment))[: -len(_NONCE)])
+    head = bytearray(fingerprint(RECORDS.seal(HANDLE, first_header(), Payload(), compartment))[: -len(NONCE)])
     head[1] = head[1] & ~_COMPRESSED | (_COMPRESSED if compressed else 0)
     name = binding(PREFIX, HANDLE, compartment)
     cipher = AESGCM(KEY.record_key(PREFIX, HANDLE, compartment))
-    return bytes(head) + _NONCE + cipher.encrypt(_NONCE, body, bytes(head) + name)
+    return bytes(head) + NONCE + cipher.encrypt(NONCE, body, bytes(head) + name)
 
 
 def check_value(raw: bytes) -> None:
@@ -94,11 +94,11 @@ def check_payload(data: bytes) -> None:
     size = sum(map(len, payload.attributes.values()))
     assert size <= LARGEST_PAYLOAD, "more was unpacked than is ever written"
     again = RECORDS.open(HANDLE, RECORDS.seal(HANDLE, header, payload, compartment), compartment)
-    assert _shown(*again) == _shown(header, payload), "a payload that is sealed again is another one"
+    assert shown(*again) == shown(header, payload), "a payload that is sealed again is another one"
     _use(header, payload, {"cart": record} if compartment else {})
 
 
-def _shown(header: Header, payload: Payload) -> bytes:
+def shown(header: Header, payload: Payload) -> bytes:
     """Show every field, also those that repr hides; encoded, for NaN to equal itself."""
     return msgspec.msgpack.encode([getattr(part, name) for part in (header, payload) for name in type(part).__slots__])
 
@@ -145,8 +145,8 @@ def value_seeds() -> Iterator[bytes]:
     yield b"\x81\xc0\x01"  # a map whose key is null
 
 
-def payload_seeds() -> Iterator[bytes]:
-    """Give bodies of real payloads, and of others, under each form."""
+def payload_bodies() -> list[bytes]:
+    """Give bodies of real payloads, and of others."""
     full = Payload("ada", {"a": encode([1])}, signed_in_at=NOW, assurance=2).rotated(bytes(32), NOW, NOW)
     bodies = [
         b"\x92\x80\x80",
@@ -159,7 +159,12 @@ def payload_seeds() -> Iterator[bytes]:
         name = binding(PREFIX, HANDLE)
         cipher = AESGCM(KEY.record_key(PREFIX, HANDLE))
         bodies.append(cipher.decrypt(head[-12:], record[len(head) :], head[:-12] + name))
-    for body in bodies:
+    return bodies
+
+
+def payload_seeds() -> Iterator[bytes]:
+    """Give bodies of payloads under each form."""
+    for body in payload_bodies():
         yield from (bytes((form,)) + body for form in range(2 * _FORMS))
     yield b"\x02" + zstandard.ZstdCompressor(write_content_size=False).compress(b"\x92\x80\x80")
 
