@@ -1,9 +1,12 @@
 """Turns, by themselves: who has one, who waits, and where nobody does."""
 
 import os
+import time
 
 import pytest
 
+from coatcheck import StoreUnavailable
+from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.durability import Receipt
 from coatcheck.engine.turns import Turns, Writing
 from coatcheck.model.durability import Write
@@ -61,6 +64,18 @@ def test_in_vain(turns):
     assert third.line is not None
     turns.leave(handle, third)
     assert not turns._lines
+
+
+def test_no_time_left(turns):
+    """Who has no time left does not wait, and leaves nothing behind in the line."""
+    handle, first, second = Handle.new(), writing(), writing()
+    run(turns.take(handle, first))
+
+    with OneDeadline(time.monotonic() - 1), pytest.raises(StoreUnavailable, match="what went before took all of it"):
+        run(turns.take(handle, second))
+    turns.leave(handle, first)
+
+    assert (first.line, second.line, turns._lines) == (None, None, {})
 
 
 def test_fork(turns):

@@ -141,7 +141,7 @@ def test_primary_killed_under_load(start_topology, open_at, kind):
 
     assert {type(error) for error in load.errors} <= {StoreUnavailable}
     assert load.wrong == []
-    assert sorted(load.waits)[len(load.waits) * 99 // 100] < 2 * (DEADLINE + SLACK)  # two exchanges
+    assert sorted(load.waits)[len(load.waits) * 99 // 100] < 2 * (DEADLINE + SLACK)  # a load and a save
 
 
 def _serves_all(topology):

@@ -13,6 +13,7 @@ from typing import Final
 
 from coatcheck.engine import scripts
 from coatcheck.engine.clock import Clock
+from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.keys import Keys
 from coatcheck.engine.resealing import scan
 from coatcheck.engine.transport import Transport
@@ -105,11 +106,15 @@ class Dictionaries:
             self._records.use(None)
             log.warning("session_dictionary_unavailable", exc_info=True)
 
-    async def learn(self, *records: bytes | None) -> None:
-        """Load what it takes to open *records*. What is not in the store is left to `Records.open` to tell."""
+    async def learn(self, *records: bytes | None, since: float | None = None) -> None:
+        """Load what it takes to open *records*. What is not in the store is left to `Records.open` to tell.
+
+        since: when the operation that it is for began (monotonic, seconds), unless that shares its deadline already.
+        """
         for record in records:
             if record is not None and (dictionary_id := self._records.lacks(record)):
-                await self._load(dictionary_id)
+                with OneDeadline(since):
+                    await self._load(dictionary_id)
 
     async def train(self, at_most: int, batch: int) -> Training:
         """Do what `Operations.train_dictionary` says."""

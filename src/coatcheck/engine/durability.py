@@ -50,6 +50,11 @@ class Waits:
         self._keys = keys
         self._has_waitaof = False
 
+    @property
+    def is_ever(self) -> bool:
+        """Whether anything is ever waited for."""
+        return self._durability is not None
+
     def behind(self, receipt: Receipt | None, partitions: AbstractSet[int]) -> tuple[Command, ...]:
         """Give what to send behind a write to *partitions*: nothing, or marks and the command that waits."""
         if self._durability is None:

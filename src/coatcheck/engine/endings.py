@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final, NoReturn, Protocol, TypeVar
 
+from coatcheck.engine.deadline import spare
 from coatcheck.engine.durability import Receipt
 from coatcheck.engine.store import FIRST_PAGE, Store
 from coatcheck.model.durability import Write
@@ -112,6 +113,7 @@ class Endings:
         """Wait until no process accepts any more what has ended just now, where the policy asks for that."""
         if self._wait:
             await self._store.transport.pause(self._wait)
+            spare(self._wait)
 
     def refuse(self, session: Session) -> bool:
         """Say whether *session*, as it is stored, is to have ended."""

@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Final
 
+from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.operations import Operations
 from coatcheck.model.cookie import CookiePolicy, merge_cache_control, merge_vary
 from coatcheck.model.errors import (
@@ -143,7 +144,8 @@ class Exchange:
             return visit.session
         try:
             if visit.origin is not None:
-                found = await self._find(visit, *visit.origin)
+                with OneDeadline():
+                    found = await self._find(visit, *visit.origin)
             else:
                 found = None if visit.ticket is None else await self.sessions.load(visit.ticket)
             if found is None:

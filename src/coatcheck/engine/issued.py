@@ -8,6 +8,7 @@ order, one of the two sees the other.
 import logging
 from typing import Final
 
+from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.durability import Receipt
 from coatcheck.engine.store import Store
 from coatcheck.engine.writer import Writer
@@ -65,14 +66,15 @@ class IssuerLinks:
 
     async def end(self, logout: IssuerSession, why: str) -> int:
         """Do what `Operations.revoke_issued` says."""
-        now = await self._store.now()
-        marks = [
-            (place, mark)
-            for claim, mark in logout.marks(now // 1000).items()
-            for place in self._store.issued_places(logout, claim)
-        ]
         cause, receipt = logged_out(logout, why), Receipt(Write.REVOCATION)
-        found = await self._store.enter_issued([(place, mark, -now - MARKED_FOR) for place, mark in marks], receipt)
+        with OneDeadline():
+            now = await self._store.now()
+            marks = [
+                (place, mark)
+                for claim, mark in logout.marks(now // 1000).items()
+                for place in self._store.issued_places(logout, claim)
+            ]
+            found = await self._store.enter_issued([(place, mark, -now - MARKED_FOR) for place, mark in marks], receipt)
         meant: dict[Handle, set[str]] = {}
         for (_, mark), names in zip(marks, found, strict=True):
             for name in names:
@@ -85,14 +87,15 @@ class IssuerLinks:
     async def _end(self, handle: Handle, marks: set[str], cause: Cause, receipt: Receipt) -> bool:
         """End the session *handle* if one of *marks* is about it; also one that does not open, for it is listed."""
         owner = None
-        try:
-            opened = await self._store.read(handle)
-        except RecordCorrupted:
-            pass
-        else:
-            if opened is None:
-                return False
-            owner, issued = opened[1].subject, IssuerSession.unpack(opened[1].issued)
-            if issued is not None and not any(map(issued.is_ended_by, marks)):
-                return False
-        return await self._writer.end(handle, owner, cause=cause, receipt=receipt) is not None
+        with OneDeadline():
+            try:
+                opened = await self._store.read(handle)
+            except RecordCorrupted:
+                pass
+            else:
+                if opened is None:
+                    return False
+                owner, issued = opened[1].subject, IssuerSession.unpack(opened[1].issued)
+                if issued is not None and not any(map(issued.is_ended_by, marks)):
+                    return False
+            return await self._writer.end(handle, owner, cause=cause, receipt=receipt) is not None

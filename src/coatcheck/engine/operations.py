@@ -1,7 +1,8 @@
 """What can be done with sessions. The public classes over it are AsyncSessions and Sessions.
 
-Every operation is one round trip unless its docstring says otherwise. Decisions that others could
-interfere with are taken by a script in the store (engine/lua), never by looking first and acting then.
+Every operation is one round trip unless its docstring says otherwise, and has one deadline however many it takes,
+unless its docstring says that it goes in steps: then each step has. Decisions that others could interfere with are
+taken by a script in the store (engine/lua), never by looking first and acting then.
 """
 
 import logging
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from coatcheck.engine.checkup import Finding, Severity, judge
 from coatcheck.engine.clock import Clock
+from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
 from coatcheck.engine.durability import Receipt
 from coatcheck.engine.endings import Ending, Endings, Journal
@@ -108,7 +110,8 @@ class Operations:
         session.update(attributes or {})
         wanted = self.wanted_subject(session)
         if wanted is None:
-            await self._writer.create(session)
+            with OneDeadline():
+                await self._writer.create(session)
         else:
             await self.bind(session, wanted)
         return session
@@ -133,7 +136,8 @@ class Operations:
             if session is not None:
                 return session
         began = monotonic()
-        session = await (self._read(ticket.handle, ticket) if self.leases is None else self._read_or_lease(ticket))
+        read = self._read(ticket.handle, ticket, began) if self.leases is None else self._read_or_lease(ticket, began)
+        session = await read
         if session is None or session.header is None:
             return None
         digest = ticket.digest
@@ -160,7 +164,7 @@ class Operations:
         It can be read, changed, saved and revoked; its identifier stays unknown.
         """
         known = _handle(handle)
-        return None if known is None else await self._read(known, known)
+        return None if known is None else await self._read(known, known, monotonic())
 
     async def save(self, session: Session) -> None:
         """Carry what was done to *session* to the store; do nothing if nothing was.
@@ -191,7 +195,8 @@ class Operations:
         elif session.header is not None:
             await self._save_stored(session)
         elif not session.is_empty:
-            await self._writer.create(session)
+            with OneDeadline():
+                await self._writer.create(session)
 
     def is_settled(self, session: Session) -> bool:
         """Say whether `save` would send nothing and change nothing, told at once; False says that it takes a save.
@@ -222,9 +227,10 @@ class Operations:
         if self._recognition is None or self.policy.client is None:
             return True
         seen = self.policy.client.look(user_agent, address)
-        if session.is_near and not self._recognition.knows(session, seen) and not await self.refresh(session):
-            return False
-        return await self._recognition.recognise(session, seen)
+        with OneDeadline():
+            if session.is_near and not self._recognition.knows(session, seen) and not await self.refresh(session):
+                return False
+            return await self._recognition.recognise(session, seen)
 
     def is_rotation_due(self, session: Session) -> bool:
         """Say whether the policy's rotate_every has passed since the session last got a secret. Sends nothing."""
@@ -269,7 +275,8 @@ class Operations:
         if isinstance(session, Session):
             if subject not in {ANYONE, session.subject}:
                 raise ValueError("the session is another subject's")
-            return await self._end_loaded(session, cause)
+            with OneDeadline():
+                return await self._end_loaded(session, cause)
         handle = _handle(session)
         if handle is None or not subject:
             return False
@@ -284,13 +291,14 @@ class Operations:
 
         places = () if owner is None else self._store.places(owner)
         ending = Ending(at=self._endings.now(), cause=cause, handle=handle, places=places)
-        return await self._endings.carry_out(ending, attempt) is not None
+        with OneDeadline():
+            return await self._endings.carry_out(ending, attempt) is not None
 
     async def sweep(self) -> int:
         """Settle the expiry indexes of all partitions; return how many sessions were found to have ended.
 
-        Run it every few minutes from anywhere, in parallel if need be. A round trip for every 8 partitions, so that
-        others get their turn, and more when much is due.
+        Run it every few minutes from anywhere, in parallel if need be. It goes in steps of 8 partitions, so that others
+        get their turn, and of more when much is due.
         """
         await self._endings.settle()
         ended = 0
@@ -305,10 +313,10 @@ class Operations:
     async def reseal(self, *, batch: int = 500) -> Resealed:
         """Seal with the first key of the ring all that another key has sealed; return what was found of records.
 
-        For after a new key was moved to the front everywhere. It goes through all keys of the database (SCAN), *batch*
-        at a time, in a few round trips each, and may be run at any time, while sessions are used: it never undoes a
-        write and moves no deadline. Where the ring has one key, it only says what cannot be opened. What a subject's
-        sessions are listed under is not moved: `revoke_all` and `list_for` need the former key until they have ended.
+        For after a new key was moved to the front everywhere. It goes through all keys of the database (SCAN) in steps,
+        a few for each *batch*, and may be run at any time, while sessions are used: it never undoes a write and moves
+        no deadline. Where the ring has one key, it only says what cannot be opened. What a subject's sessions are
+        listed under is not moved: `revoke_all` and `list_for` need the former key until they have ended.
         """
         return await self._store.reseal(batch)
 
@@ -330,14 +338,14 @@ class Operations:
         return await self._store.train_dictionary(samples, batch)
 
     async def dictionaries(self) -> list[DictionaryInfo]:
-        """List the dictionaries, the one that was put to use last first."""
+        """List the dictionaries, the one that was put to use last first. In steps: one for each."""
         return await self._store.dictionaries()
 
     async def drop_dictionary(self, name: str, *, batch: int = 500) -> Dropped | None:
         """Compress with this dictionary no more, and delete it if no record needs it; None if there is none so named.
 
         name: its id, 8 hexadecimal digits. That no record needs it is only sure 15 minutes after it was put out of use:
-        then all keys of the database are gone through (SCAN, *batch* at a time). It need not be dropped: it goes by
+        then all keys of the database are gone through (SCAN), in steps of *batch*. It need not be dropped: it goes by
         itself soon after the last session that it could be needed for. Raises ValueError for what is no id.
         """
         if not _DICTIONARY_ID.fullmatch(name):
@@ -348,7 +356,7 @@ class Operations:
         """Look at how the servers are set up, and say what is not as sessions need it; the worst first.
 
         The store's user needs INFO and CONFIG GET for it, which the application's own should not have; what could not
-        be looked at is among the findings. Several round trips to each primary and sentinel. Raises StoreUnavailable.
+        be looked at is among the findings. In several steps for each primary and sentinel. Raises StoreUnavailable.
         """
         order = list(Severity)
         durability = self.policy.durability
@@ -478,7 +486,8 @@ class Operations:
         Raises SessionRevoked when the session was a subject's and has ended meanwhile (an anonymous one that
         is gone is no obstacle to a sign-in) or the issuer's has, SessionLimitReached, StoreUnavailable.
         """
-        await self._sign_in.carry_out(session, subject, assurance)
+        with OneDeadline():
+            await self._sign_in.carry_out(session, subject, assurance)
 
     async def unbind(self, session: Session) -> None:
         """Sign the subject out: the bound session ends, the attributes that are left go on as an anonymous one.
@@ -492,18 +501,19 @@ class Operations:
             session.pop(attribute, None)
         if session.subject is None:
             return
-        await self._sign_out(session)
-        session.parts.forget()
-        session.recorded.forget()
-        if session.is_empty:
-            session.now_ended()
-        else:
-            await self._writer.create(session)
+        with OneDeadline():
+            await self._sign_out(session)
+            session.parts.forget()
+            session.recorded.forget()
+            if session.is_empty:
+                session.now_ended()
+            else:
+                await self._writer.create(session)
 
     async def revoke_all(self, subject: str, *, keep: Handle | str | None = None, by: str = "", why: str = "") -> int:
         """End every session of *subject* except *keep*; return how many ended. by, why: for the events.
 
-        Up to 250 end in one step; more take further round trips, which also end what was bound meanwhile.
+        Up to 250 end in one step; more take further steps, which also end what was bound meanwhile.
         Raises RevocationPending when the store did not confirm: this process refuses those sessions from then on, and
         goes on trying to end them; not those that begin later.
         """
@@ -520,8 +530,8 @@ class Operations:
         issuer had vouched for until issued_at (by default: now). why: for the events; by whom: the issuer.
 
         A sign-in under way is refused, or its session is among them, if its ID token is at most an hour old.
-        Two round trips and up to two for each session. Raises StoreUnavailable when the store did not confirm: some
-        may have ended then, and to call it again is safe.
+        In steps: one, and one for each session, each of up to two round trips. Raises StoreUnavailable when the store
+        did not confirm: some may have ended then, and to call it again is safe.
         """
         ended = await self._links.end(issued, why)
         await self._endings.outwait()
@@ -535,9 +545,9 @@ class Operations:
         count as having none. Also saves *session*. Have the change of the factor committed before, so that nobody signs
         in by the former one after it. by, why: for the events of the others.
 
-        The others end first. Should the store be lost between the two steps, they have ended, and this browser is
-        still signed in, under its former identifier: call it again. The other way round it would be the browser that
-        is signed out, and the others that live on.
+        The others end first, in steps as with `revoke_all`. Should the store be lost before the last step, they have
+        ended, and this browser is still signed in, under its former identifier: call it again. The other way round it
+        would be the browser that is signed out, and the others that live on.
 
         Raises ValueError for a session that is not signed in and stored, or was found by its handle; SessionRevoked
         where it has ended meanwhile (the others have ended then); and what `save` raises.
@@ -557,7 +567,7 @@ class Operations:
         return ended
 
     async def revoke_everyone(self, *, by: str = "", why: str = "") -> None:
-        """End every session of this prefix that was created up to now; one round trip, however many there are.
+        """End every session of this prefix that was created up to now; one long step, however many there are.
 
         Each partition keeps the moment as its epoch, which every load and save respects; the records go as they
         expire or are swept. Raises RevocationPending when the store did not confirm: then some partitions may have
@@ -585,7 +595,7 @@ class Operations:
         return ended
 
     async def list_for(self, subject: str) -> list[SessionInfo]:
-        """List the live sessions of *subject*, those seen last first. One round trip for each 200 of them.
+        """List the live sessions of *subject*, those seen last first. In steps of 200 of them.
 
         Each that lives throughout is listed once, whatever others begin and end meanwhile.
         """
@@ -628,7 +638,7 @@ class Operations:
         least once), then new ones, at most *at_most* of each partition. A group that is new starts with the oldest
         event kept: 10,000 of each partition, for 7 days after its last one. New events of one session come in order.
         What this version does not understand is left out, and logged; it stays taken, for a newer one to claim it.
-        A round trip for every 8 partitions.
+        In steps of 8 partitions.
         """
         return await self._store.read_events(group, consumer, at_most, milliseconds(claim_after))
 
@@ -648,15 +658,16 @@ class Operations:
         former, honoured_until = header.former_digest, session.payload.honoured_until(digest)
         if former is not None and secrets.compare_digest(digest, former):
             honoured_until = header.former_until
-        if honoured_until is None:  # a server that has been replaced may not have heard of the last rotation
-            is_sure = session.is_leased or await self._store.transport.has_stood_since(began)
-            return None if is_sure else await self.load(ticket, fresh=True)
-        if await self._store.now() < honoured_until:
-            return session
-        log.warning("session_secret_replayed", extra={"handle": str(ticket.handle)})
-        receipt = Receipt(Write.REVOCATION)
-        await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED, receipt=receipt)
-        return None
+        with OneDeadline(began):
+            if honoured_until is None:  # a server that has been replaced may not have heard of the last rotation
+                is_sure = session.is_leased or await self._store.transport.has_stood_since(began)
+                return None if is_sure else await self.load(ticket, fresh=True)
+            if await self._store.now() < honoured_until:
+                return session
+            log.warning("session_secret_replayed", extra={"handle": str(ticket.handle)})
+            receipt = Receipt(Write.REVOCATION)
+            await self._writer.end(ticket.handle, session.subject, event=EventType.REPLAYED, receipt=receipt)
+            return None
 
     def _find_near(self, ticket: Ticket, near: Near) -> Session | None:
         """Give the session from the near cache; None where what is kept of it is not enough to let *ticket* in.
@@ -687,7 +698,8 @@ class Operations:
             return await self.load(session.ticket, fresh=True)
         return None if session.ticket is None else await self.find(session.ticket)
 
-    async def _read(self, handle: Handle, ticket: Ticket | Handle) -> Session | None:
+    async def _read(self, handle: Handle, ticket: Ticket | Handle, began: float) -> Session | None:
+        """Read a session; then try what is outstanding. began: when it was asked for (monotonic, seconds)."""
         expected = self.near.expect(handle) if self.near is not None and isinstance(ticket, Ticket) else None
         try:
             opened, parts = await self._store.read_whole(handle)
@@ -699,7 +711,8 @@ class Operations:
                 self.near.settle(expected)
         has_ended = session is not None and self._endings.refuse(session)
         if len(self._endings):  # behind the question: what it ends now is in *session* still
-            await self._endings.settle()
+            with OneDeadline(began):
+                await self._endings.settle()
         return None if has_ended else session
 
     async def _presented(
@@ -762,13 +775,16 @@ class Operations:
             return
         if any(concerns(changes, name) for name in self.policy.rotating):
             session.rotate()
-        if session.settings_changed:
+        if not session.settings_changed:
+            await self._writer.update(session, changes)
+            return
+        with OneDeadline():
             await self._links.extend(session)
-        await self._writer.update(session, changes)
+            await self._writer.update(session, changes)
 
-    async def _read_or_lease(self, ticket: Ticket) -> Session | None:
+    async def _read_or_lease(self, ticket: Ticket, began: float) -> Session | None:
         try:
-            return await self._read(ticket.handle, ticket)
+            return await self._read(ticket.handle, ticket, began)
         except StoreUnavailable as error:
             opened = self._store.read_leased(ticket.handle)
             if opened is None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from coatcheck.engine import scripts
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.companions import Along, Companions
+from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.dictionaries import Dictionaries, DictionaryInfo, Dropped
 from coatcheck.engine.durability import Receipt, Waits
 from coatcheck.engine.erasure import erase_traces
@@ -173,6 +174,15 @@ class Store:
             await self._call()
         return self.clock.now()
 
+    def takes_one_call(self, deadline: int) -> bool:
+        """Say whether nothing is to be asked before a record that ends at *deadline* (ms) is written.
+
+        False also where the policy asks for durability.
+        """
+        if self.waits.is_ever or not self.clock.is_known:
+            return False
+        return self._dictionaries.is_prepared(deadline)
+
     def places(self, subject: str) -> tuple[Place, ...]:
         """Say where *subject* may be listed: a place for each key of the ring, the one for new entries first."""
         return self._keyring.places(self._keys.prefix, subject)
@@ -236,13 +246,19 @@ class Store:
         others = self.companions.compartment_keys(handle) if with_parts and self.companions.names else ()
         command = ("MGET", self._keys.record(handle), self._keys.epoch(handle.partition), *others)
         leases, sent_at = self.leases, monotonic()
-        changes, asked_at = (0, 0) if leases is None else (leases.changes, await self.now())
+        if leases is not None and not self.clock.is_known:
+            with OneDeadline(sent_at):
+                await self.now()
+                return await self.read_whole(handle, with_parts=with_parts)
+        changes, asked_at = (0, 0) if leases is None else (leases.changes, self.clock.now())
         call = self._call if self.clock.is_due else self.transport.call
         ((record, epoch, *found),) = await call(command)
-        if record is None and not await self.transport.has_stood_since(sent_at):
-            ((record, epoch, *found),) = await self._call(command)
+        if record is None:
+            with OneDeadline(sent_at):
+                if not await self.transport.has_stood_since(sent_at):
+                    ((record, epoch, *found),) = await self._call(command)
         if record is not None and (found or self._records.lacks(record)) and self._records.has_key_of(record):
-            await self._dictionaries.learn(record, *found)
+            await self._dictionaries.learn(record, *found, since=sent_at)
         opened = self._opened(handle, record, epoch)
         if leases is not None and opened is not None:
             leases.keep(handle, record, opened[1].subject, asked_at, changes=changes)

@@ -16,7 +16,7 @@ class Signal(Protocol):
     """What one of an application's tasks or threads waits for and another gives, once."""
 
     async def wait(self) -> bool:
-        """Wait until it is given, for a quarter of the time that a call may take; say whether it was."""
+        """Wait until it is given, for a quarter of the time that its maker had left; say whether it was."""
         ...
 
     def give(self) -> bool:
@@ -36,15 +36,19 @@ class Transport(Protocol):
         and every command of the engine may be sent again. Raises ConfigurationError when the server
         refuses the credentials. A WAIT or WAITAOF at the end is sent to every server behind its share of the others,
         and its reply is the least of theirs; should a reply be missing there, that share is sent again with it. It
-        waits no longer than the call has time. A script the server does not know is loaded and called again.
+        waits no longer than the call has time; if it says nothing by then, it counts as if nobody had confirmed
+        anything. A script the server does not know is loaded and called again.
+
+        It has a deadline for itself, or what is left of the operation's (`coatcheck.engine.deadline`): where that is
+        over, nothing is sent, and StoreUnavailable is raised.
         """
         ...
 
     async def has_stood_since(self, moment: float) -> bool:
         """Make sure that no server has taken another's place since *moment* (monotonic, seconds); False: one has.
 
-        For an answer that is costly if it comes from a server that had been replaced: False means to ask again. Raises
-        StoreUnavailable where it cannot be found out.
+        For an answer that is costly if it comes from a server that had been replaced: False means to ask again. It has
+        as much time as a call. Raises StoreUnavailable where it cannot be found out.
         """
         ...
 

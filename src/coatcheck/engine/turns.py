@@ -17,8 +17,8 @@ from coatcheck.model.delta import Operation
 from coatcheck.model.record import Header, Payload
 from coatcheck.model.ticket import Handle
 
-_PATIENCE: Final = 4
-"""How many waits of a signal somebody waits at most while others have their turns."""
+_PATIENCE: Final = 3
+"""How many waits of a signal somebody waits at most while others have their turns: three quarters of its time."""
 
 _MOST_TOGETHER: Final = 32
 """Writes that one carries out along with its own: their ids must all be among those that a record keeps."""
@@ -74,8 +74,8 @@ class Turns:
     async def take(self, handle: Handle, writing: Writing) -> None:
         """Wait for *writing*'s turn to write the session *handle*, or until another has carried it out.
 
-        Neither has come after as long as a call may take, or after a quarter of that in which the line did not move:
-        then it goes on without.
+        Neither has come after three quarters of the time that it had left, or after a quarter in which the line did not
+        move: then it goes on without, in the rest of that time. Raises StoreUnavailable where there was none left.
         """
         if self._pid != getpid():  # whoever has a turn here has it in the parent
             self._start()

@@ -2,9 +2,11 @@
 
 import logging
 import secrets
+from time import monotonic
 from typing import Final
 
 from coatcheck.engine.companions import Along
+from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.durability import Receipt
 from coatcheck.engine.store import NO_CAUSE, Change, Opened, Outlived, Store
 from coatcheck.engine.turns import Turns, Writing
@@ -70,7 +72,7 @@ class Writer:
 
         Others in this process who write the same session wait meanwhile, or have this write theirs along: see `Turns`.
         """
-        handle, base = session.handle, session.header
+        handle, base, began = session.handle, session.header, monotonic()
         if handle is None or base is None:
             raise RuntimeError("only a stored session can be updated")
         ticket = self._next_ticket(session) if session.rotation_wanted else None
@@ -84,7 +86,15 @@ class Writer:
         await self._turns.take(handle, writing)
         try:
             if writing.outcome is None:
-                await self._update(session, handle, base, changes, writing, ticket=ticket, along=along)
+                met = writing.later_than(base)
+                is_alone = is_plain and met is None and writing.signal is None
+                if is_alone and self._store.takes_one_call(base.absolute_deadline):
+                    stored = base, session.payload
+                    met = await self._try(session, handle, stored, changes, writing, ticket=None, along=None)
+                    if met is None:  # as nearly always
+                        return
+                with OneDeadline(began):
+                    await self._update(session, handle, base, changes, writing, met=met, ticket=ticket, along=along)
                 return
         finally:
             self._turns.leave(handle, writing)
@@ -101,50 +111,72 @@ class Writer:
         changes: list[Operation],
         writing: Writing,
         *,
+        met: Opened | None,
         ticket: Ticket | None,
         along: Along | None,
     ) -> None:
-        """Do what `update` says, for those too who wait behind *writing* and can be served by the same write."""
-        current, write_id, receipt = session.payload, writing.write_id, writing.receipt
-        met = writing.later_than(base)
+        """Do what `update` says. met: what the store holds, where that is known to be later than *base*."""
+        stored = base, session.payload
         for attempt in range(ATTEMPTS):
             if met is not None:
-                base, current = met
-                if _is_done(session, ticket, base) or (current.has_write(write_id) and not session.renewal_wanted):
+                base, current = stored = met
+                if _is_done(session, ticket, base) or (
+                    current.has_write(writing.write_id) and not session.renewal_wanted
+                ):
                     # an earlier try of ours got through, and its reply did not; or another request has rotated it
                     self._turns.serve(writing, [], met)
                     self.settle(session, _holder(base, ticket, session), base, current)
-                    await self.finish(session, along, receipt)
+                    await self.finish(session, along, writing.receipt)
                     return
                 if session.strict:
                     session.check_conflicts(current.attributes)
                 if attempt:
                     await self.pause(attempt - 1)
-            attributes = apply(session.still_to_do(changes, current), current.attributes)
-            self._policy.caps.check(attributes, current.attributes)
-            now = await self._store.now()
-            header = session.next_header(base, now)
-            payload = session.next_payload(current, attributes, write_id, now - base.seen_at)
-            if ticket is not None:
-                header, payload = self._with_secret(session, ticket, base, header, payload)
-            others = self._turns.gather(writing)
-            payload, served = self._with_others(payload, others) if others else (payload, others)
-            outcome = await self._write(
-                session, handle, base, header, payload, along=None if session.strict else along, receipt=receipt
-            )
-            if outcome is False:
-                self._turns.serve(writing, served, outcome)
-                raise _ended(handle)
-            if outcome is True:
-                if not session.ended:
-                    self._turns.serve(writing, served, (header, payload))
-                    self.settle(session, _holder(header, ticket, session), header, payload)
-                    await self.finish(session, along, receipt)
-                else:
-                    self.confirm(session, receipt)
+            met = await self._try(session, handle, stored, changes, writing, ticket=ticket, along=along)
+            if met is None:
                 return
-            met = outcome
         raise StoreUnavailable(f"session {handle} is being written by too many others at once")
+
+    async def _try(
+        self,
+        session: Session,
+        handle: Handle,
+        stored: Opened,
+        changes: list[Operation],
+        writing: Writing,
+        *,
+        ticket: Ticket | None,
+        along: Along | None,
+    ) -> Opened | None:
+        """Write *changes* to what is *stored*, also for those who wait behind *writing* and can be served by the same.
+
+        None: it is done; else what the store holds instead.
+        """
+        (base, current), receipt = stored, writing.receipt
+        attributes = apply(session.still_to_do(changes, current), current.attributes)
+        self._policy.caps.check(attributes, current.attributes)
+        now = await self._store.now()
+        header = session.next_header(base, now)
+        payload = session.next_payload(current, attributes, writing.write_id, now - base.seen_at)
+        if ticket is not None:
+            header, payload = self._with_secret(session, ticket, base, header, payload)
+        others = self._turns.gather(writing)
+        payload, served = self._with_others(payload, others) if others else (payload, others)
+        outcome = await self._write(
+            session, handle, base, header, payload, along=None if session.strict else along, receipt=receipt
+        )
+        if outcome is False:
+            self._turns.serve(writing, served, outcome)
+            raise _ended(handle)
+        if outcome is not True:
+            return outcome
+        if session.ended:
+            self.confirm(session, receipt)
+            return None
+        self._turns.serve(writing, served, (header, payload))
+        self.settle(session, _holder(header, ticket, session), header, payload)
+        await self.finish(session, along, receipt)
+        return None
 
     def _with_others(self, payload: Payload, others: list[Writing]) -> tuple[Payload, list[Writing]]:
         """Give *payload* with the changes of *others* made to it, and of whom: who cannot be served so is left out."""
@@ -187,18 +219,20 @@ class Writer:
 
     async def keep(self, session: Session) -> None:
         """Extend what was used of a session whose own record did not change, and write what else it has changed."""
-        along = await self._along(session)
-        has_changes = session.has_more and (session.parts.is_changed or session.recorded)
-        receipt = Receipt(Write.SAVE) if has_changes else None
-        if isinstance(session.ticket, Ticket):
-            await self.touch(session, along, receipt)
-        await self.finish(session, along, receipt)
+        if not session.has_more:  # as nearly always
+            if isinstance(session.ticket, Ticket):
+                await self.touch(session)
+            return
+        with OneDeadline():
+            along = await self._along(session)
+            receipt = Receipt(Write.SAVE) if session.parts.is_changed or session.recorded else None
+            if isinstance(session.ticket, Ticket):
+                await self.touch(session, along, receipt)
+            await self.finish(session, along, receipt)
 
-    async def _along(self, session: Session) -> Along | None:
-        """Give what *session* has to send along; None for most, which have nothing."""
-        if session.has_more:
-            return self._store.companions.staying(session, await self._store.now())
-        return None
+    async def _along(self, session: Session) -> Along:
+        """Give what *session* has to send along."""
+        return self._store.companions.staying(session, await self._store.now())
 
     async def finish(self, session: Session, along: Along | None, receipt: Receipt | None) -> None:
         """Send what is left to send along with a session: nothing, unless another request wrote it meanwhile.

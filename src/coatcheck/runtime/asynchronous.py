@@ -24,7 +24,7 @@ from coatcheck.model.errors import ConfigurationError
 from coatcheck.runtime.address import Address, Kind, Node
 from coatcheck.runtime.batch import Batch
 from coatcheck.runtime.blocking import make_connection, refuse_replica
-from coatcheck.runtime.carrier import Carrier
+from coatcheck.runtime.carrier import TELLING, Carrier
 from coatcheck.runtime.errors import FOREIGN, Busy
 from coatcheck.runtime.shared import SharedConnection
 from coatcheck.runtime.tls import Trust
@@ -48,17 +48,18 @@ class AsyncTransport(Carrier):
 
     def signal(self) -> "_Signal":
         """See `Transport.signal`."""
-        return _Signal(self.settings.deadline / 4)
+        return _Signal(self.patience())
 
     async def send(self, node: Node, commands: tuple[Command, ...], ends_at: float) -> list[Any] | Batch:
         """See `Carrier.send`."""
         line, shared = self._recent, None  # of most programs the only line: to look it up costs more
         if line is not None and line.loop() is asyncio.get_running_loop() and len(commands) <= _LONG:
             shared = line.standing(node)
-        if shared is None:
+        left, attempt = ends_at - monotonic(), self.settings.attempt
+        if shared is None or left < TELLING * attempt:
             return await super().send(node, commands, ends_at)
         try:
-            replies = await shared.call(commands, min(ends_at - monotonic(), self.settings.attempt))
+            replies = await shared.call(commands, min(left, attempt))
         except (*FOREIGN, Busy) as error:
             return Batch.of(node, commands, error=error)
         for reply in replies:
@@ -150,7 +151,12 @@ class _Line:
                 await self._exchange_alone(batch, ends_at)
                 return
             shared = self.standing(batch.node) or await self._connected(batch.node, ends_at)
-            batch.replies = await shared.call(batch.commands, min(ends_at - monotonic(), self._settings.attempt))
+            left, attempt = ends_at - monotonic(), self._settings.attempt
+            if left >= TELLING * attempt:
+                batch.replies = await shared.call(batch.commands, min(left, attempt))
+                return
+            async with asyncio.timeout(left):  # it is too early then to give the connection up, which others use
+                batch.replies = await shared.call(batch.commands, attempt)
         except TimeoutError:
             batch.error = NoAnswer("no answer in time")
         except (*FOREIGN, Busy, ConfigurationError) as error:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
+from redis.exceptions import TimeoutError as NoAnswer
+
 from coatcheck.engine.scripts import BY_SHA, MARK
 from coatcheck.engine.transport import Command
 from coatcheck.runtime.address import Node
@@ -68,6 +70,15 @@ class Batch:
             *words, limit = self.wait
             self.add((*words, min(int(limit), int(longest_wait(seconds_left) * 1000))), BEHIND)
 
+    def end_wait(self) -> None:
+        """Where all is answered but the command that waits, have its reply be that nobody has confirmed anything.
+
+        What it waits for has been carried out: that is no unknown outcome.
+        """
+        if self.wait is not None and isinstance(self.error, NoAnswer) and self.places[len(self.replies) :] == [BEHIND]:
+            self.replies.append(0 if self.wait[0] == "WAIT" else [0, 0])
+            self.error = None
+
     @property
     def is_good(self) -> bool:
         """Whether all replies came, and no error is among them."""
@@ -94,6 +105,7 @@ class Call:
         "missing",
         "replies",
         "retries",
+        "sent_at",
         "split",
         "trouble",
         "unknown",
@@ -111,6 +123,7 @@ class Call:
         self.unknown: set[int] = set()  # commands whose script has to be loaded first
         self.split: list[int] = []  # reads of several keys that no node has together, since their slot is moving
         self.retries = 0
+        self.sent_at = 0.0  # the last attempt (monotonic, seconds)
         self.trouble: Exception | None = None
 
     def confirm(self, reply: Any) -> None:

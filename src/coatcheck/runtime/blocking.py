@@ -56,7 +56,7 @@ class BlockingTransport(Carrier):
 
     def signal(self) -> "_Signal":
         """See `Transport.signal`."""
-        return _Signal(self.settings.deadline / 4)
+        return _Signal(self.patience())
 
     async def exchange(self, batches: list[Batch], ends_at: float) -> None:
         """See `Carrier.exchange`. Everything is sent before anything is read.

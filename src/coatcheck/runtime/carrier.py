@@ -1,6 +1,6 @@
 """How a call of the engine is carried out: routed, sent, and sent again, within one deadline.
 
-The same for both facades.
+It is the call's own, or one that it shares (`coatcheck.engine.deadline`). The same for both facades.
 
 A `Carrier` is a transport whose subclasses know how to exchange bytes: `BlockingTransport`, `AsyncTransport`. What
 redis-py gives it are connections (TCP, unix, TLS, credentials, replies), not its clients for Sentinel and Cluster: see
@@ -9,6 +9,7 @@ docs/decisions/0018. What is sent again, when and how often, and when nothing is
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from math import inf
 from time import monotonic
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from redis.exceptions import (
     TimeoutError as NoAnswer,
 )
 
+from coatcheck.engine import deadline
 from coatcheck.engine.checkup import Seen
 from coatcheck.engine.transport import Command
 from coatcheck.model.errors import ConfigurationError, StoreUnavailable
@@ -46,6 +48,10 @@ from coatcheck.runtime.topology import Cluster, Single, Topology
 _RETRIES: Final = 5
 _ROUNDS: Final = 8  # so often a call is sent on, or sent again with its script, before it has to pause
 _COMMANDS_A_DEADLINE: Final = 16
+_TOO_LITTLE: Final = 0.02  # of a deadline: what is sent with less time left than that has an unknown outcome at best
+
+TELLING: Final = 0.5
+"""Of an attempt: a server that has less time than that, and does not answer, need not be silent."""
 _NOT_NOW: Final = frozenset({"CLUSTERDOWN", "MASTERDOWN", "READONLY", "LOADING", "TRYAGAIN", "UNBLOCKED"})
 _CUT_OFF: Final = frozenset({"NOREPLICAS", "MISCONF"})  # another may have taken over from who says this
 _NO_PRIMARY: Final = "cannot be used with replica"  # the reply of WAIT and WAITAOF
@@ -67,15 +73,17 @@ class Carrier(ABC):
         self._budget = Budget(monotonic())
         self._breakers: dict[Node, Breaker] = {}
         self._lookout = Lookout(self.topology, address)
+        self._started_at = -inf  # the embedded server, which is not under the deadline
 
     async def call(self, *commands: Command) -> list[Any]:
         """Carry *commands* out; see `Transport.call`."""
         if not self.topology.is_known and isinstance(self.topology, Single):
             self.topology.place(await self._join())
+            self._started_at = monotonic()
         self._budget.count()
-        now = monotonic()
+        now, shared = monotonic(), deadline.current()
         sent: Batch | None = None
-        ends_at = now + self._time_for(len(commands))
+        ends_at = now + (self._time_for(len(commands)) if shared is None else self._left(shared, now))
         if len(commands) > 1 and commands[-1][0] in WAITING:
             *wanted, wait = commands
             waiting = Call(tuple(wanted), ends_at, wait)
@@ -89,6 +97,7 @@ class Carrier(ABC):
                 return outcome
             sent = outcome
         call = Call(commands, ends_at)
+        call.sent_at = now
         is_scan = commands[0][0] == "SCAN" if commands else False
         if is_scan and isinstance(self.topology, Cluster):
             call.commands = tuple(self.topology.scan(command) for command in commands)
@@ -142,15 +151,36 @@ class Carrier(ABC):
     async def has_stood_since(self, moment: float) -> bool:
         """See `Transport.has_stood_since`. With Sentinel: a round trip to the sentinels, for all who wait for it."""
         asked_at = monotonic()
-        call = Call((), moment + self._time_for(1))  # it is the deadline of the answer too
+        if self.topology.is_confirmed(asked_at):
+            return self.topology.changed_at < moment
+        shared = deadline.current()
+        call = Call((), asked_at + (self.settings.deadline if shared is None else self._left(shared, asked_at)))
         while not self.topology.is_confirmed(asked_at):
             await self._lookout.look(self, call, at_most=self.settings.attempt, every=CONFIRM_AGAIN_SECONDS)
             if not self.topology.is_confirmed(asked_at):
                 await self._wait_for_retry(call)
         return self.topology.changed_at < moment
 
+    def patience(self) -> float:
+        """Say for how many seconds a signal is waited for: a quarter of the time that is left here and now."""
+        shared = deadline.current()
+        return (self.settings.deadline if shared is None else self._left(shared, monotonic())) / 4
+
     def _time_for(self, commands: int) -> float:
         return self.settings.deadline * max(1, commands / _COMMANDS_A_DEADLINE)
+
+    def _left(self, shared: deadline.OneDeadline, now: float) -> float:
+        """Say how many seconds are left of a deadline that calls share. Raises StoreUnavailable for as good as none."""
+        left = max(shared.began, self._started_at) + self.settings.deadline - now
+        if left < _TOO_LITTLE * self.settings.deadline:
+            raise self._unanswered("what went before took all of it")
+        return left
+
+    def _unanswered(self, reason: object) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self.address} cannot be reached: no answer within the deadline of "
+            f"{self.settings.deadline * 1000:g} ms: {reason}"
+        )
 
     async def _carry_out(self, call: Call, wanted: tuple[Command, ...], sent: Batch | None = None) -> None:
         """Do what is left of *call*. sent: what has been exchanged already, and not gone well."""
@@ -176,6 +206,7 @@ class Carrier(ABC):
             await self._lookout.look(self, call, at_most=self.settings.attempt)
         batches = self._batches(call, wanted) if topology.is_usable(monotonic()) else []
         if batches:
+            call.sent_at = monotonic()
             await self.exchange(batches, call.ends_at)
         return batches
 
@@ -192,7 +223,8 @@ class Carrier(ABC):
         if node is not None and isinstance(self.topology, Single):
             self.drop(node)
             self.topology.place(node)
-        call.ends_at = monotonic() + self._time_for(len(call.commands))
+        self._started_at = monotonic()
+        call.ends_at = self._started_at + self._time_for(len(call.commands))
 
     async def ask(self, node: Node, command: Command, ends_at: float) -> Any:
         """Put *command* to *node*, once, until *ends_at* (monotonic, seconds). Raises redis-py's errors."""
@@ -261,6 +293,7 @@ class Carrier(ABC):
         has_trouble, missing = False, []
         call.asked = {}  # but where it is said again
         for batch in batches:
+            batch.end_wait()
             if batch.error is not None:
                 self._suffer(call, batch.node, batch.error)
                 has_trouble = True
@@ -291,12 +324,12 @@ class Carrier(ABC):
         """Take note that *node* did not answer. Raises where trying again is in vain."""
         if is_refusal(error) or is_untrusted(error) or isinstance(error, ConfigurationError | ResponseError):
             raise error if isinstance(error, ConfigurationError) else translated(error, self.address) from error
-        call.trouble = error
-        if isinstance(error, Busy):
+        call.trouble = NoAnswer(f"{node} did not answer in time") if isinstance(error, NoAnswer) else error
+        is_short = isinstance(error, NoAnswer) and monotonic() - call.sent_at < TELLING * self.settings.attempt
+        if isinstance(error, Busy) or is_short:
             return
         self.topology.doubt(node)
         if isinstance(error, NoAnswer):
-            call.trouble = NoAnswer(f"{node} did not answer in time")
             self._breakers.setdefault(node, Breaker()).fail(monotonic())
         elif isinstance(error, LostConnection):
             self.drop(node)
@@ -342,10 +375,7 @@ class Carrier(ABC):
         call.retries += 1
         wait = backoff(call.retries)
         if isinstance(trouble, Busy) or now + wait >= call.ends_at:
-            raise StoreUnavailable(
-                f"{self.address} cannot be reached: no answer within the deadline of "
-                f"{self.settings.deadline * 1000:g} ms: {trouble}"
-            ) from trouble
+            raise self._unanswered(trouble) from trouble
         if not isinstance(trouble, TryAgainError):
             if call.retries > _RETRIES and call.trouble is not None:
                 raise translated(trouble, self.address) from trouble

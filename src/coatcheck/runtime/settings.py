@@ -2,7 +2,7 @@
 
 Ours:
 
-    deadline          how long an exchange with the store may take, all in all (250 ms; COATCHECK_DEADLINE). A
+    deadline          how long an operation may take with the store, all in all (250 ms; COATCHECK_DEADLINE). A
                       timedelta; in a URL and in the environment, seconds
     socket_timeout    how much of that one attempt may take, in seconds (half of the deadline)
     max_connections   to one server, of one process or event loop (64)
