@@ -15,6 +15,7 @@ from coatcheck import (
     ClientPolicy,
     CookiePolicy,
     Durability,
+    DurabilityNotReached,
     IssuerSession,
     Keyring,
     Level,
@@ -588,6 +589,27 @@ def test_two_waits_in_one_deadline(open_sessions):
 
     assert (session.subject, session.durability.level, session.durability.is_short) == ("bob", Level.MEMORY, True)
     assert took < 2 + SLACK  # each may wait for 1.6 seconds by itself
+
+
+@pytest.mark.requirement("R46", "R50")
+def test_sign_in_that_falls_short_and_has_no_time_left(open_slow):
+    """A sign-in that falls short, and cannot be ended again in the time that is left, ends along with a later call."""
+    durability = Durability(sign_in=Level.REPLICAS, timeout=timedelta(milliseconds=5))
+    sessions, line = open_slow(policy=SessionPolicy(durability=durability))
+    sessions.create({"a": 1})
+    session = sessions.new()
+
+    line.plan(0.4, *[SILENT] * 9)
+    with pytest.raises(DurabilityNotReached):
+        sessions.bind(session, "ada")
+    assert line.took < 1.05
+    assert (session.ended, sessions.pending_revocations()) == (True, 1)
+    line.plan()
+    core(sessions)._store.transport._breakers.clear()
+    sessions.sweep()
+
+    assert sessions.pending_revocations() == 0
+    assert sessions.list_for("ada") == []
 
 
 @pytest.mark.requirement("R46")

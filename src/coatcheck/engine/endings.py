@@ -109,6 +109,10 @@ class Endings:
         await self.outwait()
         return done
 
+    def keep(self, handle: Handle, cause: Cause) -> None:
+        """Refuse *handle* from now on, and end it along with a later call."""
+        self._add(Ending(at=self.now(), cause=cause, handle=handle))
+
     async def outwait(self) -> None:
         """Wait until no process accepts any more what has ended just now, where the policy asks for that."""
         if self._wait:

@@ -85,7 +85,8 @@ class Operations:
         self._store = Store(transport, keyring, prefix, clock or Clock(), self.policy)
         self._writer = Writer(self._store, self.policy)
         self._links = IssuerLinks(self._store, self._writer)
-        self._sign_in = SignIn(self._store, self._writer, self._links, self.policy)
+        self._endings = Endings(self._store, journal, self.policy.near_cache)
+        self._sign_in = SignIn(self._store, self._writer, self._links, self._endings, self.policy)
         looks = self.policy.client
         limits = self.policy.sources
         self.sources = None if limits is None else Sources(limits, self._store.clock, self._writer.last_use)
@@ -93,7 +94,6 @@ class Operations:
         self._subjects = Subjects(self._store, self.policy)
         self.leases = self._store.leases
         self.near = self._store.near
-        self._endings = Endings(self._store, journal, self.policy.near_cache)
 
     # One session
 

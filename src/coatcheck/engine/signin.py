@@ -7,6 +7,7 @@ from uuid import UUID  # noqa: TID251  a type of value here
 
 from coatcheck.engine.companions import Along
 from coatcheck.engine.durability import Receipt
+from coatcheck.engine.endings import Endings
 from coatcheck.engine.issued import IssuerLinks, logged_out
 from coatcheck.engine.store import Limit, Live, Opened, Outlived, Refusal, Store
 from coatcheck.engine.writer import Writer
@@ -28,10 +29,13 @@ log = logging.getLogger("coatcheck")
 class SignIn:
     """Signs subjects in under one policy."""
 
-    __slots__ = ("_links", "_policy", "_store", "_writer")
+    __slots__ = ("_endings", "_links", "_policy", "_store", "_writer")
 
-    def __init__(self, store: Store, writer: Writer, links: IssuerLinks, policy: SessionPolicy) -> None:
-        """Work on *store*."""
+    def __init__(
+        self, store: Store, writer: Writer, links: IssuerLinks, endings: Endings, policy: SessionPolicy
+    ) -> None:
+        """Work on *store*. endings: who ends later what cannot be ended now."""
+        self._endings = endings
         self._links = links
         self._store = store
         self._writer = writer
@@ -109,15 +113,16 @@ class SignIn:
             await self._writer.update(session, session.delta())
 
     async def _finish(self, session: Session, along: Along, receipt: Receipt) -> None:
-        """Send what is left to send. A sign-in that falls short ends again: nobody gets its identifier."""
+        """Send what is left to send. A sign-in that falls short ends again, now or soon: nobody gets its identifier."""
         try:
             await self._writer.finish(session, along, receipt)
         except DurabilityNotReached:
-            try:
-                if session.handle is not None:
-                    await self._writer.end(session.handle, session.payload.subject, cause=Cause(why="not durable"))
-            except StoreError as error:
-                log.warning("session_left_behind: %s", error, extra={"handle": str(session.handle)})
+            handle, cause = session.handle, Cause(why="not durable")
+            if handle is not None:
+                try:
+                    await self._writer.end(handle, session.payload.subject, cause=cause)
+                except StoreError:  # the wait may have taken nearly all of the time
+                    self._endings.keep(handle, cause)
             session.now_ended()
             raise
 
