@@ -22,7 +22,7 @@ from coatcheck.model.keyring import Place
 from coatcheck.model.ticket import Handle
 from coatcheck.runtime.embedded import Embedded
 from tests.fix_servers import KINDS, Started
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 # What the tests call their prefixes.
 PREFIXES = ("cc", "one", "other", "cc:x", "other:cc", "shop", "forum")
@@ -148,7 +148,7 @@ def redis_7(folder: Path) -> Iterator[str]:
         yield str(socket)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
 
 
 def _answers(client: redis.Redis) -> bool:

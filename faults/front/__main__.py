@@ -8,7 +8,6 @@ from coatcheck.runtime.local.settings import Kind
 from faults.front.trial import Outcome, play
 from tests.frameworks.fix_apps import FRAMEWORKS
 
-ON_A_CLUSTER: Final = ("fastapi", "flask")
 _HEAD: Final = (
     "| framework | servers | failovers | requests | 200 | 503 | new primary after | last 503 after | 99 % of 503 within"
     " | acknowledged writes / lost | sign-ins meanwhile / lost | logged out |"
@@ -27,7 +26,7 @@ def main() -> None:
     cells = [
         (framework, kind)
         for kind in ([asked.kind] if asked.kind else [Kind.SENTINEL, Kind.CLUSTER])
-        for framework in asked.frameworks or (FRAMEWORKS if asked.kind or kind is Kind.SENTINEL else ON_A_CLUSTER)
+        for framework in asked.frameworks or FRAMEWORKS
     ]
     print(_HEAD, "|---" * _HEAD.count(" |") + "|", sep="\n")
     problems = 0

@@ -52,7 +52,7 @@ class Outcome:
     kind: Kind
     tally: Tally
     promoted: float
-    """Until the servers had a new primary."""
+    """Until the servers had a new primary: a sentinel named it, or the slots of the killed one were served."""
     last_refusal: float
     """Until the last 503; 0 where there was none."""
     sign_ins: int
@@ -122,9 +122,9 @@ class _Run:
                 others = tasks.create_task(sign_in_others(self._user, stop))
                 try:
                     await _until(lambda: min(user.rounds for user in users) >= rounds)
-                    await asyncio.to_thread(self._topology.kill, Role.PRIMARY)
+                    former = await asyncio.to_thread(self._topology.kill, Role.PRIMARY)
                     killed = time.monotonic()
-                    await _until(self._has_primaries)
+                    await _until(lambda: self._has_successor(former))
                     promoted = time.monotonic()
                     before = {user: user.rounds for user in users}
                     await _until(lambda: all(user.rounds >= before[user] + rounds for user in users))
@@ -172,10 +172,13 @@ class _Run:
         found = await asyncio.to_thread(self._topology.status)
         return all(status.lag == 0 for status in found if status.role is Role.REPLICA)
 
-    async def _has_primaries(self) -> bool:
-        slots = _SLOTS if self._topology.kind is Kind.CLUSTER else (None,)
+    async def _has_successor(self, former: str) -> bool:
+        """Say whether a sentinel names another primary than *former*; whether every slot of a cluster has one."""
+        if self._topology.kind is Kind.SENTINEL:
+            found = await asyncio.to_thread(self._topology.status)
+            return any(status.role is Role.SENTINEL and status.follows != former for status in found)
         try:
-            for slot in slots:
+            for slot in _SLOTS:
                 await asyncio.to_thread(self._topology.primary, slot)
         except coatcheck.StoreUnavailable:
             return False

@@ -14,7 +14,7 @@ import pytest
 
 from coatcheck.cli import main
 from tests.fix_topology import is_gone
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 # As a terminal starts it: under nohup, or in the background of a script, the tests themselves may ignore Ctrl-C, and
 # whom they start would inherit that.
@@ -100,7 +100,7 @@ def test_up_sentinel(terminals):
     assert terminals.run("sentinel", "--start", "node1") == (0, "node1 runs again\n", "")
 
     owner.send_signal(signal.SIGINT)
-    assert owner.wait(10) == 0
+    assert owner.wait(PATIENCE_SECONDS) == 0
     assert terminals.shown().endswith("stopped; nothing is left\n")
     assert is_gone(folder_of(first))
 
@@ -122,7 +122,7 @@ def test_up_cluster(terminals):
     assert (lines[0][5], lines[3][-1]) == ("node4", "0-5460")
 
     owner.terminate()
-    assert owner.wait(10) == 0
+    assert owner.wait(PATIENCE_SECONDS) == 0
     assert is_gone(folder_of(terminals.shown()))
 
 

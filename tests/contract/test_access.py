@@ -179,7 +179,8 @@ def test_rules_of_no_prefix():
 @pytest.mark.requirement("R53")
 def test_database_of_a_number(acl_server, key):
     """A URL that names a database works where that was asked for."""
-    url = acl_server.user("shop", numbered=True) + "?db=2"
+    url = acl_server.user("shop", numbered=True)
+    url += "&db=2" if "?" in url else "?db=2"
     if url.startswith("cluster"):
         pytest.skip("a Cluster has no databases")  # it knows number 0 alone, so there is nothing to allow
 

@@ -31,7 +31,7 @@ def test_within_the_grace(sessions, stored, clock):
     mine = sessions.load(stored.identifier)
     token = sessions.csrf_token(mine)
     sessions.rotate(mine)
-    clock.advance(timedelta(seconds=9))
+    clock.advance(timedelta(seconds=5))
 
     assert sessions.is_csrf_token(sessions.load(mine.identifier), token)
 

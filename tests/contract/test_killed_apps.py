@@ -87,7 +87,7 @@ def apps(server, key):
     apps.end()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.requirement("R24")
 @pytest.mark.requirement("R13")
 def test_10000_operations_and_kills(apps, server, clock, key):

@@ -298,7 +298,7 @@ async def test_one_that_does_not_go_on(server, key):
 
     When it goes on, its own change is merged in as any other.
     """
-    transport = Gated(server.url, deadline=timedelta(seconds=2))
+    transport = Gated(server.url, deadline=timedelta(seconds=4))
     operations = Operations(transport, keyring=Keyring.parse(key))
     identifier, (frozen, *others) = await writers(operations, 6)
     with shut(transport.before):
@@ -311,7 +311,7 @@ async def test_one_that_does_not_go_on(server, key):
         await transport.arrived.wait()
         transport.arrived.clear()
         late = asyncio.create_task(operations.save(last))
-        async with asyncio.timeout(0.4):
+        async with asyncio.timeout(0.9):
             await transport.arrived.wait()
     await asyncio.gather(held, late, *tasks)
 

@@ -399,7 +399,7 @@ class Walk:
         return [(kind, self._random.choice(details.get(kind, ["x", "y"]))) for kind in what]
 
 
-long_ones = pytest.mark.timeout(3600 if EXAMPLES > 1000 else 300)
+long_ones = pytest.mark.timeout(3600 if EXAMPLES > 1000 else 900)
 
 
 @long_ones

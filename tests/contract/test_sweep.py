@@ -77,6 +77,7 @@ def test_sweeps_in_parallel(sessions, server, clock, at_once):
     assert server.left() == []
 
 
+@pytest.mark.timeout(600)  # with a near cache every load waits first
 @pytest.mark.requirement("R24")
 @pytest.mark.requirement("R13")
 def test_10000_operations_at_random(open_sessions, server, clock):

@@ -202,7 +202,8 @@ class Usage:
     def look_at_the_server(self):
         """Ask what it is and, as a user who may read that, how it is set up."""
         self.kept.append(self.sessions.server())
-        self.kept += self.make(url="unix://" + self.url.partition("@")[2]).check_server()
+        scheme, _, rest = self.url.partition("://")
+        self.kept += self.make(url=f"{scheme}://{rest.partition('@')[2]}").check_server()
         assert self.sessions.pending_revocations() == 0
 
     def fail(self):

@@ -10,7 +10,7 @@ from aiohttp import WSMsgType, web
 
 from coatcheck import AsyncSessions, CookiePolicy, SessionPolicy, Sessions
 from coatcheck.aiohttp import guard, session_of, setup
-from tests.waiting import a_wait_until, wait_until
+from tests.waiting import PATIENCE_SECONDS, a_wait_until, wait_until
 
 POLICY = SessionPolicy(subject_attribute="user_id")
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
@@ -119,11 +119,11 @@ def test_wait_that_was_given_up(make_app, connect, elsewhere, session):
         return channel
 
     connect(make_app(talk), UPGRADE.format(key=KEY))
-    assert has_given_up.wait(10)
+    assert has_given_up.wait(PATIENCE_SECONDS)
 
     elsewhere.revoke(session.handle)
 
-    assert told.wait(10)
+    assert told.wait(PATIENCE_SECONDS)
 
 
 def test_client_that_does_not_answer(make_app, connect, elsewhere, session, monkeypatch):
@@ -154,7 +154,7 @@ def test_client_that_does_not_answer(make_app, connect, elsewhere, session, monk
 
     assert line.read(17) == b"\x88\x0f" + (4401).to_bytes(2) + b"session ended"
     assert line.read() == b""
-    assert cancelled.wait(10)
+    assert cancelled.wait(PATIENCE_SECONDS)
 
 
 def test_stream_that_is_not_read(make_app, connect, elsewhere, session, monkeypatch):
@@ -179,7 +179,7 @@ def test_stream_that_is_not_read(make_app, connect, elsewhere, session, monkeypa
 
     elsewhere.revoke(session.handle)
 
-    assert told.wait(10)
+    assert told.wait(PATIENCE_SECONDS)
 
 
 def test_end_before_the_beginning(make_app, connect, elsewhere, session):
@@ -206,7 +206,7 @@ def test_end_before_the_beginning(make_app, connect, elsewhere, session):
     line = connect(app, UPGRADE.format(key=KEY))
 
     assert line.recv(1) == b""
-    assert told.wait(10)
+    assert told.wait(PATIENCE_SECONDS)
     assert not opened.is_set()
 
 

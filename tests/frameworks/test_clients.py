@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from coatcheck import AsyncSessions, ClientPolicy, OnChange, SessionPolicy
 from coatcheck.starlette import SessionMiddleware
+from tests.waiting import wait_until
 
 FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
 UPDATED = {"User-Agent": FIREFOX["User-Agent"].replace("140", "141")}
@@ -79,11 +80,15 @@ def test_outage(guarded, browser, frail):
     """While the store is down another browser is answered with 503, and the session is neither served nor lost."""
     frail.kill()
 
+    def read():
+        return browser.request("GET", "/read", headers=FIREFOX)
+
     answer = guarded.browser(browser.cookie).request("GET", "/read", headers=OTHER)
     frail.start()
 
     assert (answer.status_code, "set-cookie" in answer.headers) == (503, False)
-    assert browser.request("GET", "/read", headers=FIREFOX).json()["attributes"]["user_id"] == "ada"
+    wait_until(lambda: read().status_code == 200, "the store is asked again")
+    assert read().json()["attributes"]["user_id"] == "ada"
 
 
 def test_websocket(server, key):

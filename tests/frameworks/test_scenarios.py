@@ -369,6 +369,7 @@ def test_outage(guarded, frail):
     assert [answer.status_code for answer in during] == [503, 503, 503]
     assert all("retry-after" in answer.headers and "set-cookie" not in answer.headers for answer in during)
     assert browser.cookie == cookie
+    wait_until(lambda: browser.get("/read").status_code == 200, "the store is asked again")
     assert browser.attributes == before
 
 

@@ -128,6 +128,18 @@ def test_sentinels_that_do_not_run(scene, caplog, gone):
         assert told == ["session_sentinel_missing"] * (len(answers) - answers.count((OLD, 1)))
 
 
+@pytest.mark.requirement("R25")
+def test_first_primary_takes_nobodys_place(scene):
+    """What is done before anybody was known is done once: only a successor is a reason to do it again."""
+    began = scene.now
+    scene.look((OLD, 1), (OLD, 1), (OLD, 1))
+    assert scene.topology.changed_at < began
+
+    scene.now += 1
+    scene.look((NEW, 2), (NEW, 2), (NEW, 2))
+    assert scene.topology.changed_at == scene.now
+
+
 def test_unknown_service(scene):
     """A service that no sentinel knows is said to be that."""
     error = scene.look(None, None, None)

@@ -140,9 +140,11 @@ class Sentinel(Topology):
             return
         self._epoch = newest.epoch
         if newest.node != self.sole:
+            former = self.sole
             self.sole, self.nodes, self.is_known = newest.node, frozenset({newest.node}), True
             self.generation += 1
-            self.changed_at = monotonic()
+            if former is not None:  # who is the first that is found has taken nobody's place
+                self.changed_at = monotonic()
 
     def _note_missing(
         self, asked: list[Node], silent: Mapping[Node, Exception], idle: Mapping[Node, str], now: float
