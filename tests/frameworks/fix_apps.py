@@ -241,6 +241,7 @@ class Running:
             "COATCHECK_URL": store.url,
             "COATCHECK_KEYS": key,
             "COATCHECK_PREFIX": "cc",
+            "COATCHECK_DEADLINE": os.environ["COATCHECK_DEADLINE"],  # crowds write one session, on a slow machine
             "COATCHECK_TEST_APP": framework.app,
             **{f"COATCHECK_TEST_{name.upper()}": value for name, value in settings.items()},
         }
