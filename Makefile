@@ -36,7 +36,7 @@ check: env ## Lint, formatting, types, layers, lock files
 .PHONY: unit
 unit: env ## Run the tests (ARGS goes to pytest)
 	tools/debian
-	$(PYTHON_BIN) -m pytest $(ARGS)
+	tools/run-tests $(ARGS)
 
 .PHONY: acl
 acl: env ## Run every test that uses the store as the bare user of `coatcheck acl`, on Valkey and on Redis 7
