@@ -14,7 +14,7 @@ from faults.levels import Skipped
 from faults.ports import NODES, free_row
 from faults.proxy import Namespace, Proxy
 from faults.stage import Stage
-from faults.workload import POLICY, read_all
+from faults.workload import POLICY, Workload, read_all
 
 _CUT_SECONDS: Final = 10.0
 _PATIENCE: Final = 10.0
@@ -43,25 +43,34 @@ def isolate(stage: Stage) -> None:
     url = stage.topology.url
     own = stage.workload = stage.open(url, "mainland")
     cut_off = stage.open(url, "island", within=stage.island.entered, is_apart=True)
+    try:
+        _cut_and_join(stage, own, cut_off)
+        for workload in (own, cut_off):
+            read_all(url, stage.keys, workload.people, workload.ledger)
+    finally:
+        for workload in (own, cut_off):
+            stage.further.extend(workload.ledger.entries)
+
+
+def _cut_and_join(stage: Stage, own: Workload, cut_off: Workload) -> None:
     with own, cut_off:
         stage.warm_up()
         victim, slots = stage.choose_victim()
-        watcher = _Watcher(stage, url)
-        stage.strike(lambda: _silence(stage.proxy), slots=slots)
-        stage.lack_replica()
-        stage.await_takeover(victim)
-        watcher.revoke()
-        time.sleep(_CUT_BRIEFLY if stage.is_quick else _CUT_SECONDS)
-        stage.calm()
-        stage.have_replicas()
-        stage.proxy.heal()
-        stage.settle(300)
-        if not stage.is_quick:
-            stage.topology.wait_until_ready(60)
-        stage.numbers["revoked session read for s"] = watcher.stop()
-    for workload in (own, cut_off):
-        read_all(url, stage.keys, workload.people, workload.ledger)
-        stage.further.extend(workload.ledger.entries)
+        watcher = _Watcher(stage, stage.topology.url)
+        try:
+            stage.strike(lambda: _silence(stage.proxy), slots=slots)
+            stage.lack_replica()
+            stage.await_takeover(victim)
+            watcher.revoke()
+            time.sleep(_CUT_BRIEFLY if stage.is_quick else _CUT_SECONDS)
+            stage.calm()
+            stage.have_replicas()
+            stage.proxy.heal()
+            stage.settle(300)
+            if not stage.is_quick:
+                stage.topology.wait_until_ready(60)
+        finally:
+            stage.numbers["revoked session read for s"] = watcher.stop()
 
 
 def _silence(proxy: Proxy) -> None:
@@ -104,7 +113,7 @@ class _Watcher:
         """Give for how many seconds it was still read on the island."""
         self._has_ended.set()
         self._thread.join()
-        return max(0.0, self._last - self._revoked)
+        return max(0.0, self._last - (self._revoked or self._last))
 
     def _read(self) -> None:
         with self._stage.island.entered(), coatcheck.Sessions(self._url, **self._open) as sessions:

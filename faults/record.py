@@ -103,8 +103,12 @@ def load() -> dict[str, Tally]:
     return {name: Tally(**fields) for name, fields in found.items()}
 
 
-def save(tallies: Mapping[str, Tally]) -> None:
-    """Record *tallies*, in the order of the cells, and rewrite the section."""
+def save(tally: Tally) -> bool:
+    """Record *tally* in its row, unless there are more runs of it, and rewrite the section; say whether it was."""
+    tallies, place = load(), f"{tally.cell} {tally.level}"
+    if place in tallies and tallies[place].runs > tally.runs:
+        return False
+    tallies[place] = tally
     order = [f"{name} {level}" for name in CELLS for level in Level]
     kept = {name: tallies[name] for name in order if name in tallies}
     DATA.write_text(json.dumps({name: asdict(tally) for name, tally in kept.items()}, indent=1) + "\n")
@@ -112,6 +116,7 @@ def save(tallies: Mapping[str, Tally]) -> None:
     before, _, rest = text.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     DOCUMENT.write_text(before + "\n".join((_BEGIN, "", *section(list(kept.values())), _END)) + after)
+    return True
 
 
 def section(tallies: Sequence[Tally]) -> list[str]:

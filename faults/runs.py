@@ -2,7 +2,8 @@
 
 import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -15,9 +16,10 @@ from faults.stage import Run, Stage
 class Runs:
     """Plays cells. Within the block its processes live."""
 
-    def __init__(self, jobs: int) -> None:
-        """Play *jobs* runs at once. 1: one after the other, in this process."""
+    def __init__(self, jobs: int, keep: Path | None = None) -> None:
+        """Play *jobs* runs at once. 1: one after the other, in this process. keep: see `Stage`."""
         self._jobs: Final = jobs
+        self._keep: Final = keep
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -38,22 +40,27 @@ class Runs:
             self._pool.shutdown(cancel_futures=True)
 
     def play(self, name: str, level: Level, count: int, *, is_quick: bool) -> Iterator[Run]:
-        """Give *count* runs of the cell called *name*, as they end. Raises Skipped."""
+        """Give *count* runs of the cell called *name*, as they end; to go through them raises Skipped.
+
+        Processes begin with them now, when they have done what they were given before.
+        """
         if self._pool is None:
-            yield from (_play(name, level, is_quick) for _ in range(count))
-            return
-        futures = [self._pool.submit(_play, name, level, is_quick) for _ in range(count)]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+            return (_play(name, level, is_quick, self._keep) for _ in range(count))
+        return _ended([self._pool.submit(_play, name, level, is_quick, self._keep) for _ in range(count)])
+
+
+def _ended(futures: list[Future[Run]]) -> Iterator[Run]:
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def _settle_in(places: Any, shares: int) -> None:
     take_share(places.get(), shares)
 
 
-def _play(name: str, level: Level, is_quick: bool) -> Run:  # noqa: FBT001  a pool hands over what stands in order
-    return Stage(CELLS[name], level, is_quick=is_quick).run()
+def _play(name: str, level: Level, is_quick: bool, keep: Path | None) -> Run:  # noqa: FBT001  a pool knows no names
+    return Stage(CELLS[name], level, is_quick=is_quick, keep=keep).run()
