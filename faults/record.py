@@ -43,6 +43,8 @@ class Tally:
     date: str
     server: str
     runs: int = 0
+    replays: int = 0
+    """How many others were played in which the fault could not begin."""
     outcomes: dict[str, int] = field(default_factory=dict)
     broken: int = 0
     """How many violations there were; *violations* tells of the first of each run."""
@@ -60,6 +62,7 @@ class Tally:
         """Add a run; give its violations, each as a line."""
         cell, level = CELLS[self.cell], Level(self.level)
         self.runs += 1
+        self.replays += run.replays
         outcomes = Counter(str(entry.outcome) for entry in run.entries)
         self.outcomes = dict(Counter(self.outcomes) + outcomes)
         found = [str(finding) for finding in violations(run, cell, level)]
@@ -134,6 +137,8 @@ def section(tallies: Sequence[Tally]) -> list[str]:
     lines += ["", "What else was measured (the highest of all runs):", ""]
     for tally in tallies:
         numbers = [f"{name}: {value:g}" for name, value in tally.numbers.items()]
+        if tally.replays:
+            numbers.insert(0, f"{tally.replays} more runs were broken off before the fault")
         if tally.waits:
             p50, p99, most = (f"{wait * 1000:.0f}" for wait in tally.waits)
             numbers.append(f"an operation during the fault took {p50} / {p99} / {most} ms (p50 / p99 / max)")

@@ -1,8 +1,10 @@
 """Runs of a cell: one after the other, or some at once, each in a process of its own."""
 
 import multiprocessing
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -10,7 +12,9 @@ from typing import Any, Final, Self
 from faults.cells import CELLS
 from faults.levels import Level
 from faults.ports import take_share
-from faults.stage import Run, Stage
+from faults.stage import NotBegun, Run, Stage
+
+_REPLAYS: Final = 5
 
 
 class Runs:
@@ -63,4 +67,9 @@ def _settle_in(places: Any, shares: int) -> None:
 
 
 def _play(name: str, level: Level, is_quick: bool, keep: Path | None) -> Run:  # noqa: FBT001  a pool knows no names
-    return Stage(CELLS[name], level, is_quick=is_quick, keep=keep).run()
+    for replays in range(_REPLAYS):
+        try:
+            return replace(Stage(CELLS[name], level, is_quick=is_quick, keep=keep).run(), replays=replays)
+        except NotBegun as reason:
+            print(f"{name} at {level} is played again: {reason}", file=sys.stderr, flush=True)
+    raise RuntimeError(f"{name} at {level} could not begin {_REPLAYS} times in a row")

@@ -35,6 +35,10 @@ _BRIEF_SECONDS: Final = 0.2
 _WRITES_BEFORE: Final = 40
 
 
+class NotBegun(Exception):
+    """The servers were not what the fault wants when it was to begin; the text says in which way."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
     """A fault on a topology.
@@ -62,6 +66,7 @@ class Run:
     """What came of one run.
 
     recovery, detection: seconds from the fault to the first success, and to the servers'. seconds: it took in all.
+    replays: how often it was played before, and the fault could not begin.
     """
 
     entries: Sequence[Operation]
@@ -71,6 +76,7 @@ class Run:
     waits: Sequence[float]
     numbers: Mapping[str, float]
     seconds: float
+    replays: int = 0
 
 
 class Stage:
@@ -109,18 +115,26 @@ class Stage:
         self._slots: frozenset[int] | None = None
 
     def run(self) -> Run:
-        """Do all of it. Whatever goes wrong on the way is a finding. Raises Skipped."""
+        """Do all of it. Whatever goes wrong on the way is a finding.
+
+        Raises Skipped, and NotBegun, unless what was done until then has shown something.
+        """
         with self.stack:
             more = self.cell.prepare(self) if self.cell.prepare else {}
             settings = TopologySettings(**{"port": free_row(), **self.cell.settings, **more})
             self.topology = self.stack.enter_context(LocalTopology(self.cell.kind, settings))
             self.url = self.url or self.topology.url
+            not_begun: NotBegun | None = None
             try:
                 self._play()
+            except NotBegun as error:
+                not_begun = error
             except Exception as error:  # noqa: BLE001  a run that breaks off is a finding, and the others go on
                 text = " ".join("".join(traceback.format_exception(error)[-3:]).split())
                 self.findings.append(Finding(Flaw.BROKEN_OFF, "", None, text))
             run = self._judged()
+            if not_begun is not None and not violations(run, self.cell, self.level):
+                raise not_begun
             if self._keep is not None and run.findings:
                 keep_history(self._keep / f"{self.cell.name}-{self.level}-{secrets.token_hex(4)}", run, self.topology)
         return run

@@ -6,10 +6,11 @@ import pytest
 
 from faults import record
 from faults.cells import CELLS
-from faults.checker import Flaw
+from faults.checker import Finding, Flaw
 from faults.ledger import from_lines
 from faults.levels import EVERY_LEVEL, Level
-from faults.stage import Stage, violations
+from faults.runs import Runs
+from faults.stage import NotBegun, Stage, violations
 
 
 @pytest.fixture
@@ -56,3 +57,40 @@ def test_run_that_breaks_off(tmp_path):
     assert "what never comes" in (folder / "findings").read_text()
     assert (folder / "node1.log").stat().st_size > 0
     assert len([from_lines([line]) for line in (folder / "history").read_text().splitlines()]) == len(run.entries) > 0
+
+
+def quiet(tries_in_vain, flaws):
+    """Give a cell without a workload, whose fault can begin after so many tries; in vain it finds *flaws*."""
+    tries = iter(range(tries_in_vain))
+
+    def act(stage):
+        if next(tries, None) is not None:
+            stage.findings.extend(Finding(flaw, "s1", None) for flaw in flaws)
+            raise NotBegun("its primary is gone")
+
+    return replace(CELLS["single-kill"], act=act, has_workload=False)
+
+
+def test_fault_that_could_not_begin(monkeypatch, documents):
+    """Where the fault could not begin another run is played, and both are told of; what was broken counts."""
+    monkeypatch.setitem(CELLS, "single-kill", quiet(2, []))
+    row = tally(0)
+    with Runs(1) as runs:
+        (run,) = runs.play("single-kill", Level.D0, 1, is_quick=True)
+    row.add(run)
+    record.save(row)
+    assert (row.runs, row.replays, row.broken) == (1, 2, 0)
+    assert "- single-kill (D0): 2 more runs were broken off before the fault." in documents.read_text()
+
+    broken = quiet(1, [Flaw.FALSE_LOGOUT])
+    run = Stage(broken, Level.D0, is_quick=True).run()
+    assert [found.flaw for found in violations(run, broken, Level.D0)] == [Flaw.FALSE_LOGOUT]
+    with pytest.raises(NotBegun, match="its primary is gone"):
+        Stage(quiet(1, [Flaw.UPDATE_LOST]), Level.D0, is_quick=True).run()
+
+
+def test_fault_that_never_begins(monkeypatch):
+    """After five runs in vain it is an error."""
+    monkeypatch.setitem(CELLS, "single-kill", quiet(5, []))
+    with Runs(1) as runs, pytest.raises(RuntimeError, match="single-kill at D0 could not begin 5 times in a row"):
+        list(runs.play("single-kill", Level.D0, 1, is_quick=True))
