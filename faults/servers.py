@@ -102,8 +102,17 @@ def move_slots(stage: Stage) -> None:
         home = stage.topology.primary(slot)
         away = next(name for name in _DATA if name != home)
         stage.topology.move_slot(slot, home, away)
+        # Given back before the epoch of the move is known, a slot has no owner for good, and its keys are deleted.
+        stage.wait(lambda: len({_epochs(stage, name) for name in _DATA}) == 1, "epochs that all primaries know")
         stage.topology.move_slot(slot, away, home)
+        stage.wait(lambda: len({_epochs(stage, name) for name in _DATA}) == 1, "epochs that all primaries know")
     stage.settle()
+
+
+def _epochs(stage: Stage, name: str) -> frozenset[tuple[str, str]]:
+    """Give the epoch of each node's slots, as the node called *name* knows them."""
+    with stage.topology.client(name) as client:
+        return frozenset((node["node_id"], node["epoch"]) for node in client.cluster("NODES").values())
 
 
 def fill_memory(stage: Stage) -> None:

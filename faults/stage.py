@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import coatcheck
+from coatcheck import SessionError
 from coatcheck.engine.keys import Keys
 from coatcheck.model.ticket import Handle
 from coatcheck.runtime.local import cluster, sentinel
@@ -36,7 +37,7 @@ _WRITES_BEFORE: Final = 40
 
 
 class NotBegun(Exception):
-    """The servers were not what the fault wants when it was to begin; the text says in which way."""
+    """The fault could not begin, since the servers were not what it wants; the text says in which way."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,9 +121,12 @@ class Stage:
         Raises Skipped, and NotBegun, unless what was done until then has shown something.
         """
         with self.stack:
-            more = self.cell.prepare(self) if self.cell.prepare else {}
-            settings = TopologySettings(**{"port": free_row(), **self.cell.settings, **more})
-            self.topology = self.stack.enter_context(LocalTopology(self.cell.kind, settings))
+            try:
+                more = self.cell.prepare(self) if self.cell.prepare else {}
+                settings = TopologySettings(**{"port": free_row(), **self.cell.settings, **more})
+                self.topology = self.stack.enter_context(LocalTopology(self.cell.kind, settings))
+            except (SessionError, OSError) as error:  # another process has taken the port in between, mostly
+                raise NotBegun(f"the servers cannot be started: {error}") from error
             self.url = self.url or self.topology.url
             not_begun: NotBegun | None = None
             try:

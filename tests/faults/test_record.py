@@ -1,5 +1,6 @@
 """What is kept of runs: their sums in the documentation, and the history of those with findings."""
 
+import socket
 from dataclasses import replace
 
 import pytest
@@ -87,6 +88,10 @@ def test_fault_that_could_not_begin(monkeypatch, documents):
     assert [found.flaw for found in violations(run, broken, Level.D0)] == [Flaw.FALSE_LOGOUT]
     with pytest.raises(NotBegun, match="its primary is gone"):
         Stage(quiet(1, [Flaw.UPDATE_LOST]), Level.D0, is_quick=True).run()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        cell = replace(quiet(0, []), settings={"port": taken.getsockname()[1]})
+        with pytest.raises(NotBegun, match="the servers cannot be started: port "):
+            Stage(cell, Level.D0, is_quick=True).run()
 
 
 def test_fault_that_never_begins(monkeypatch):
