@@ -14,7 +14,7 @@ from faults.levels import Level
 from faults.ports import take_share
 from faults.stage import NotBegun, Run, Stage
 
-_REPLAYS: Final = 5
+_REPLAYS: Final = 10
 
 
 class Runs:

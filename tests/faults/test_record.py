@@ -95,7 +95,7 @@ def test_fault_that_could_not_begin(monkeypatch, documents):
 
 
 def test_fault_that_never_begins(monkeypatch):
-    """After five runs in vain it is an error."""
-    monkeypatch.setitem(CELLS, "single-kill", quiet(5, []))
-    with Runs(1) as runs, pytest.raises(RuntimeError, match="single-kill at D0 could not begin 5 times in a row"):
+    """After ten runs in vain it is an error."""
+    monkeypatch.setitem(CELLS, "single-kill", quiet(10, []))
+    with Runs(1) as runs, pytest.raises(RuntimeError, match="single-kill at D0 could not begin 10 times in a row"):
         list(runs.play("single-kill", Level.D0, 1, is_quick=True))
