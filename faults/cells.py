@@ -27,7 +27,7 @@ from faults.stage import Cell
 
 _D0_D1: Final = (Level.D0, Level.D1)
 _NOT_BY_ITSELF: Final = timedelta(seconds=10)
-"""Before which a server that only lacks the time to answer does not count as down: it is replaced as planned, or not."""
+"""Before which a server that only lacks the time to answer does not count as down, and is not replaced unplanned."""
 
 _GONE: Final = frozenset({Flaw.SIGN_IN_MISSING})
 """What an empty server may do to sessions: they are not there. Nothing half, nothing older."""
