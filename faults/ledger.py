@@ -136,14 +136,16 @@ def from_lines(lines: Iterable[str]) -> list[Operation]:
 class Trace:
     """How often a write of the present operation may have been carried out by a server.
 
-    along: those of the operations whose changes the present one's writes carry out too.
+    along: those of the operations whose changes the present one's writes carry out too. is_along: another's writes carry
+    this one's out, or may yet do so, when this one has ended.
     """
 
-    __slots__ = ("along", "writes")
+    __slots__ = ("along", "is_along", "writes")
 
     def __init__(self) -> None:
         self.writes = 0
         self.along: list[Trace] = []
+        self.is_along = False
 
 
 present: ContextVar[Trace] = ContextVar("present")
@@ -183,7 +185,10 @@ class _WatchedTurns(Turns):
 
     def gather(self, writing: Writing) -> list[Writing]:
         found = super().gather(writing)
-        present.get(Trace()).along = [self._traces[id(one)] for one in found if id(one) in self._traces]
+        traces = [self._traces[id(one)] for one in found if id(one) in self._traces]
+        for trace in traces:
+            trace.is_along = True
+        present.get(Trace()).along = traces
         return found
 
 

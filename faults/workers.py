@@ -245,7 +245,7 @@ class Worker:
             entry |= {"outcome": Outcome.UNKNOWN, "problem": str(error), "is_corrupted": True}
         except StoreError as error:
             # An end that was asked for is kept and asked for again, whatever went wrong.
-            may_come = trace.writes or kind in {Kind.REVOKE, Kind.REVOKE_ALL}
+            may_come = trace.writes or trace.is_along or kind in {Kind.REVOKE, Kind.REVOKE_ALL}
             entry |= {"outcome": Outcome.UNKNOWN if may_come else Outcome.FAILED, "problem": str(error)}
         except Exception as error:  # noqa: BLE001  whatever comes is what the checker is to judge
             entry |= {"outcome": Outcome.UNKNOWN, "problem": repr(error), "is_foreign": True}
