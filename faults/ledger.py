@@ -136,8 +136,8 @@ def from_lines(lines: Iterable[str]) -> list[Operation]:
 class Trace:
     """How often a write of the present operation may have been carried out by a server.
 
-    along: those of the operations whose changes the present one's writes carry out too. is_along: another's writes carry
-    this one's out, or may yet do so, when this one has ended.
+    along: those of the operations whose changes the present one's writes carry out too. is_along: another's carry
+    this one's out, or may do so when this one has ended.
     """
 
     __slots__ = ("along", "is_along", "writes")
