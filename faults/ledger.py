@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as LostConnection
@@ -17,6 +18,7 @@ from coatcheck.engine.operations import Operations
 from coatcheck.engine.turns import Turns, Writing
 from coatcheck.model.ticket import Handle
 from coatcheck.runtime.batch import Batch
+from coatcheck.runtime.carrier import Carrier
 
 
 class Kind(StrEnum):
@@ -166,6 +168,7 @@ def watch(sessions: Operations) -> None:
                 one.writes += count
 
     transport.exchange = watched
+    transport.send = partial(Carrier.send, transport)  # by way of it, as no shorter way goes
     sessions._writer._turns = _WatchedTurns(transport)
 
 
