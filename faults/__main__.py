@@ -3,6 +3,8 @@
 import argparse
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 from coatcheck.runtime.local.settings import Kind
 from coatcheck.runtime.local.topology import LocalTopology
@@ -10,6 +12,7 @@ from faults import record
 from faults.cells import CELLS
 from faults.levels import Level, Skipped
 from faults.runs import Runs
+from faults.stage import Run
 
 
 def main() -> int:
@@ -17,27 +20,27 @@ def main() -> int:
     arguments = _parse()
     with LocalTopology(Kind.SINGLE) as topology, topology.client("node1") as client:
         server = record.describe(client.info("server"))
-    recorded, broken = record.load() if arguments.record else {}, False
+    broken = False
     print(f"{server}, {arguments.runs} runs each, {'short' if arguments.quick else 'full'} form")
-    with Runs(arguments.jobs) as runs:
-        for name in arguments.cell or CELLS:
-            for level in map(Level, arguments.level or CELLS[name].levels):
-                tally = record.Tally(cell=name, level=level, date=time.strftime("%Y-%m-%d"), server=server)
-                try:
-                    _run(tally, runs, arguments)
-                except Skipped as reason:
-                    print(f"{name} at {level} is NOT run: {reason}", flush=True)
-                    continue
-                broken |= bool(tally.broken)
-                if arguments.record:
-                    recorded[f"{name} {level}"] = tally
-                    record.save(recorded)
+    rows = [(name, Level(level)) for name in arguments.cell or CELLS for level in arguments.level or CELLS[name].levels]
+    with Runs(arguments.jobs, arguments.keep) as runs:
+        played = [runs.play(*row, arguments.runs, is_quick=arguments.quick) for row in rows]
+        for (name, level), these in zip(rows, played, strict=True):
+            tally = record.Tally(cell=name, level=level, date=time.strftime("%Y-%m-%d"), server=server)
+            try:
+                _add(tally, these, arguments)
+            except Skipped as reason:
+                print(f"{name} at {level} is NOT run: {reason}", flush=True)
+                continue
+            broken |= bool(tally.broken)
+            if arguments.record and not record.save(tally):
+                print(f"{name} at {level} is not recorded: there are more runs of it", flush=True)
     return int(broken)
 
 
-def _run(tally: record.Tally, runs: Runs, arguments: argparse.Namespace) -> None:
+def _add(tally: record.Tally, runs: Iterator[Run], arguments: argparse.Namespace) -> None:
     began, seconds = time.monotonic(), []
-    for run in runs.play(tally.cell, Level(tally.level), arguments.runs, is_quick=arguments.quick):
+    for run in runs:
         for line in tally.add(run):
             print(f"  {line}", file=sys.stderr)
         seconds.append(run.seconds)
@@ -58,6 +61,7 @@ def _parse() -> argparse.Namespace:
         help="this durability only; may be given again (each cell's own)",
     )
     parser.add_argument("--jobs", type=int, default=1, help="so many runs at once, each on servers of its own (1)")
+    parser.add_argument("--keep", type=Path, help="folder for the history and the logs of runs with findings")
     parser.add_argument("--quick", action="store_true", help="the short form that `make test` runs")
     parser.add_argument("--record", action="store_true", help="write docs/faults.json and docs/reliability.md")
     parser.add_argument("--verbose", action="store_true", help="tell of each run")

@@ -1,5 +1,6 @@
 """The cells of the matrix of faults: a fault, the topology that it happens to, and what may come of it."""
 
+from datetime import timedelta
 from typing import Final
 
 from coatcheck.runtime.local.settings import Kind
@@ -25,6 +26,9 @@ from faults.servers import (
 from faults.stage import Cell
 
 _D0_D1: Final = (Level.D0, Level.D1)
+_NOT_BY_ITSELF: Final = timedelta(seconds=10)
+"""Before which a server that only lacks the time to answer does not count as down, and is not replaced unplanned."""
+
 _GONE: Final = frozenset({Flaw.SIGN_IN_MISSING})
 """What an empty server may do to sessions: they are not there. Nothing half, nothing older."""
 
@@ -142,7 +146,13 @@ def _cells() -> list[Cell]:
             ),
             Cell(name=f"{name}-memory", kind=kind, about="the memory of a primary is full", act=fill_memory),
             Cell(name=f"{name}-replica", kind=kind, about="a replica is frozen", act=stop_replica, levels=_D0_D1),
-            Cell(name=f"{name}-failover", kind=kind, about="a planned failover", act=fail_over),
+            Cell(
+                name=f"{name}-failover",
+                kind=kind,
+                about="a planned failover",
+                act=fail_over,
+                settings={"detection": _NOT_BY_ITSELF},
+            ),
         ]
     for name, kind in everywhere.items():
         is_replicated = kind is not single

@@ -35,6 +35,7 @@ class Flaw(StrEnum):
     SHORT_WRITE = "write acknowledged without its replicas"
     DANGER_UNNAMED = "danger that the check of the servers does not name"
     FOREIGN_ERROR = "error that no application expects"
+    BROKEN_OFF = "run that broke off: servers or workers did not come back"
     KEY_WITHOUT_TTL = "key that lives for ever"
 
 

@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as LostConnection
 
+from coatcheck.engine.operations import Operations
+from coatcheck.engine.turns import Turns, Writing
+from coatcheck.model.ticket import Handle
 from coatcheck.runtime.batch import Batch
+from coatcheck.runtime.carrier import Carrier
 
 
 class Kind(StrEnum):
@@ -131,29 +136,63 @@ def from_lines(lines: Iterable[str]) -> list[Operation]:
 
 
 class Trace:
-    """How often a write of the present operation may have been carried out by a server."""
+    """How often a write of the present operation may have been carried out by a server.
 
-    __slots__ = ("writes",)
+    along: those of the operations whose changes the present one's writes carry out too. is_along: another's carry
+    this one's out, or may do so when this one has ended.
+    """
+
+    __slots__ = ("along", "is_along", "writes")
 
     def __init__(self) -> None:
         self.writes = 0
+        self.along: list[Trace] = []
+        self.is_along = False
 
 
 present: ContextVar[Trace] = ContextVar("present")
 """The trace of the operation that runs in this context."""
 
 
-def watch(transport: Any) -> None:
-    """Let *transport*, a `Carrier`, tell the present trace what it sends."""
+def watch(sessions: Operations) -> None:
+    """Let *sessions*, before anything is done with them, tell the present trace what they send, and for whom."""
+    transport: Any = sessions._store.transport
     exchange = transport.exchange
 
     async def watched(batches: list[Batch], ends_at: float) -> None:
         await exchange(batches, ends_at)
         trace = present.get(None)
         if trace is not None:
-            trace.writes += sum(map(_may_have_written, batches))
+            count = sum(map(_may_have_written, batches))
+            for one in (trace, *trace.along):
+                one.writes += count
 
     transport.exchange = watched
+    transport.send = partial(Carrier.send, transport)  # by way of it, as no shorter way goes
+    sessions._writer._turns = _WatchedTurns(transport)
+
+
+class _WatchedTurns(Turns):
+    """Knows whose changes are carried out along with whose (docs/decisions/0026)."""
+
+    def _start(self) -> None:
+        super()._start()
+        self._traces: dict[int, Trace] = {}
+
+    async def take(self, handle: Handle, writing: Writing) -> None:
+        self._traces[id(writing)] = present.get(Trace())
+        try:
+            await super().take(handle, writing)
+        finally:
+            del self._traces[id(writing)]
+
+    def gather(self, writing: Writing) -> list[Writing]:
+        found = super().gather(writing)
+        traces = [self._traces[id(one)] for one in found if id(one) in self._traces]
+        for trace in traces:
+            trace.is_along = True
+        present.get(Trace()).along = traces
+        return found
 
 
 def _may_have_written(batch: Batch) -> bool:

@@ -43,6 +43,8 @@ class Tally:
     date: str
     server: str
     runs: int = 0
+    replays: int = 0
+    """How many others were played in which the fault could not begin."""
     outcomes: dict[str, int] = field(default_factory=dict)
     broken: int = 0
     """How many violations there were; *violations* tells of the first of each run."""
@@ -60,6 +62,7 @@ class Tally:
         """Add a run; give its violations, each as a line."""
         cell, level = CELLS[self.cell], Level(self.level)
         self.runs += 1
+        self.replays += run.replays
         outcomes = Counter(str(entry.outcome) for entry in run.entries)
         self.outcomes = dict(Counter(self.outcomes) + outcomes)
         found = [str(finding) for finding in violations(run, cell, level)]
@@ -103,8 +106,12 @@ def load() -> dict[str, Tally]:
     return {name: Tally(**fields) for name, fields in found.items()}
 
 
-def save(tallies: Mapping[str, Tally]) -> None:
-    """Record *tallies*, in the order of the cells, and rewrite the section."""
+def save(tally: Tally) -> bool:
+    """Record *tally* in its row, unless there are more runs of it, and rewrite the section; say whether it was."""
+    tallies, place = load(), f"{tally.cell} {tally.level}"
+    if place in tallies and tallies[place].runs > tally.runs:
+        return False
+    tallies[place] = tally
     order = [f"{name} {level}" for name in CELLS for level in Level]
     kept = {name: tallies[name] for name in order if name in tallies}
     DATA.write_text(json.dumps({name: asdict(tally) for name, tally in kept.items()}, indent=1) + "\n")
@@ -112,6 +119,7 @@ def save(tallies: Mapping[str, Tally]) -> None:
     before, _, rest = text.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     DOCUMENT.write_text(before + "\n".join((_BEGIN, "", *section(list(kept.values())), _END)) + after)
+    return True
 
 
 def section(tallies: Sequence[Tally]) -> list[str]:
@@ -129,6 +137,8 @@ def section(tallies: Sequence[Tally]) -> list[str]:
     lines += ["", "What else was measured (the highest of all runs):", ""]
     for tally in tallies:
         numbers = [f"{name}: {value:g}" for name, value in tally.numbers.items()]
+        if tally.replays:
+            numbers.insert(0, f"{tally.replays} more runs were broken off before the fault")
         if tally.waits:
             p50, p99, most = (f"{wait * 1000:.0f}" for wait in tally.waits)
             numbers.append(f"an operation during the fault took {p50} / {p99} / {most} ms (p50 / p99 / max)")

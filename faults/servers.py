@@ -1,6 +1,7 @@
 """Faults of servers: killed, frozen, filled, handed over, forgetful."""
 
 import time
+from datetime import timedelta
 from typing import Final
 
 import coatcheck
@@ -18,6 +19,7 @@ _FROZEN_BRIEFLY: Final = 2.5
 _BETWEEN_SCRIPTS: Final = 0.2
 _AFTERWARDS: Final = 90
 _WRITES_AGAIN: Final = 20
+_FOR_A_CHECK: Final = timedelta(seconds=5)  # which nobody waits for as for a page
 _DATA: Final = ("node1", "node2", "node3")
 
 
@@ -100,8 +102,17 @@ def move_slots(stage: Stage) -> None:
         home = stage.topology.primary(slot)
         away = next(name for name in _DATA if name != home)
         stage.topology.move_slot(slot, home, away)
+        # Given back before the epoch of the move is known, a slot has no owner for good, and its keys are deleted.
+        stage.wait(lambda: len({_epochs(stage, name) for name in _DATA}) == 1, "epochs that all primaries know")
         stage.topology.move_slot(slot, away, home)
+        stage.wait(lambda: len({_epochs(stage, name) for name in _DATA}) == 1, "epochs that all primaries know")
     stage.settle()
+
+
+def _epochs(stage: Stage, name: str) -> frozenset[tuple[str, str]]:
+    """Give the epoch of each node's slots, as the node called *name* knows them."""
+    with stage.topology.client(name) as client:
+        return frozenset((node["node_id"], node["epoch"]) for node in client.cluster("NODES").values())
 
 
 def fill_memory(stage: Stage) -> None:
@@ -161,7 +172,7 @@ def lose_shards(stage: Stage) -> None:
 def restart_empty(stage: Stage) -> None:
     """Let a primary that keeps nothing on disk restart so fast that nobody takes over: its replicas become as empty."""
     wanted = "aof" if stage.cell.kind is Kind.SINGLE else "empty-restart"
-    with coatcheck.Sessions(stage.topology.url, keys=stage.keys) as sessions:
+    with coatcheck.Sessions(stage.topology.url, keys=stage.keys, deadline=_FOR_A_CHECK) as sessions:
         named = {danger.code for danger in sessions.check_server()}
     if wanted not in named:
         stage.findings.append(Finding(Flaw.DANGER_UNNAMED, "", None, f"{wanted} is not among {sorted(named)}"))

@@ -1,6 +1,9 @@
 """One run of a cell: a fresh topology, the workload on it, a fault, and what the checker makes of it all."""
 
+import secrets
+import shutil
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import coatcheck
+from coatcheck import SessionError
 from coatcheck.engine.keys import Keys
 from coatcheck.model.ticket import Handle
 from coatcheck.runtime.local import cluster, sentinel
@@ -18,7 +22,7 @@ from coatcheck.runtime.local.status import Role
 from coatcheck.runtime.local.topology import LocalTopology
 from coatcheck.runtime.topology import slot_of
 from faults.checker import LOSSES, Finding, Flaw, check, find_short
-from faults.ledger import WRITES, Operation, Outcome
+from faults.ledger import WRITES, Operation, Outcome, to_line
 from faults.ledger import Kind as Did
 from faults.levels import DEADLINES, NO_LEVEL, WORKERS, Level, policy_at
 from faults.ports import free_row
@@ -30,6 +34,10 @@ _PATIENCE: Final = 30.0
 _WORK_SECONDS: Final = 1.0
 _BRIEF_SECONDS: Final = 0.2
 _WRITES_BEFORE: Final = 40
+
+
+class NotBegun(Exception):
+    """The fault could not begin, since the servers were not what it wants; the text says in which way."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +67,7 @@ class Run:
     """What came of one run.
 
     recovery, detection: seconds from the fault to the first success, and to the servers'. seconds: it took in all.
+    replays: how often it was played before, and the fault could not begin.
     """
 
     entries: Sequence[Operation]
@@ -68,13 +77,19 @@ class Run:
     waits: Sequence[float]
     numbers: Mapping[str, float]
     seconds: float
+    replays: int = 0
 
 
 class Stage:
     """Where a cell acts."""
 
-    def __init__(self, cell: Cell, level: Level, *, is_quick: bool) -> None:
-        """Prepare nothing yet. is_quick: the shortest form of the fault."""
+    def __init__(self, cell: Cell, level: Level, *, is_quick: bool, keep: Path | None = None) -> None:
+        """Prepare nothing yet.
+
+        is_quick: the shortest form of the fault. keep: the folder that gets the history and the servers' logs, should
+        anything be found.
+        """
+        self._keep = keep
         self.cell: Final = cell
         self.level: Final = level
         self.is_quick: Final = is_quick
@@ -101,21 +116,44 @@ class Stage:
         self._slots: frozenset[int] | None = None
 
     def run(self) -> Run:
-        """Do all of it. Raises Skipped."""
+        """Do all of it. Whatever goes wrong on the way is a finding.
+
+        Raises Skipped, and NotBegun, unless what was done until then has shown something.
+        """
         with self.stack:
-            more = self.cell.prepare(self) if self.cell.prepare else {}
-            settings = TopologySettings(**{"port": free_row(), **self.cell.settings, **more})
-            self.topology = self.stack.enter_context(LocalTopology(self.cell.kind, settings))
+            try:
+                more = self.cell.prepare(self) if self.cell.prepare else {}
+                settings = TopologySettings(**{"port": free_row(), **self.cell.settings, **more})
+                self.topology = self.stack.enter_context(LocalTopology(self.cell.kind, settings))
+            except (SessionError, OSError) as error:  # another process has taken the port in between, mostly
+                raise NotBegun(f"the servers cannot be started: {error}") from error
             self.url = self.url or self.topology.url
-            if self.cell.has_workload:
-                self.workload = self.open(self.url, "w")
-                with self.workload:
-                    self.cell.act(self)
-                read_all(self.topology.url, self.keys, self.workload.people, self.workload.ledger)
-                self.further.extend(self.workload.ledger.entries)
-            else:
+            not_begun: NotBegun | None = None
+            try:
+                self._play()
+            except NotBegun as error:
+                not_begun = error
+            except Exception as error:  # noqa: BLE001  a run that breaks off is a finding, and the others go on
+                text = " ".join("".join(traceback.format_exception(error)[-3:]).split())
+                self.findings.append(Finding(Flaw.BROKEN_OFF, "", None, text))
+            run = self._judged()
+            if not_begun is not None and not violations(run, self.cell, self.level):
+                raise not_begun
+            if self._keep is not None and run.findings:
+                keep_history(self._keep / f"{self.cell.name}-{self.level}-{secrets.token_hex(4)}", run, self.topology)
+        return run
+
+    def _play(self) -> None:
+        if not self.cell.has_workload:
+            self.cell.act(self)
+            return
+        self.workload = self.open(self.url, "w")
+        try:
+            with self.workload:
                 self.cell.act(self)
-        return self._judged()
+            read_all(self.topology.url, self.keys, self.workload.people, self.workload.ledger)
+        finally:
+            self.further.extend(self.workload.ledger.entries)
 
     def open(self, url: str, seed: str, **options: Any) -> Workload:
         """Make a workload at *url*; the caller enters it."""
@@ -242,6 +280,15 @@ class Stage:
 
     def _is_concerned(self, entry: Operation) -> bool:
         return self._slots is None or (bool(entry.handle) and self.is_on_victim(entry.handle))
+
+
+def keep_history(folder: Path, run: Run, topology: LocalTopology) -> None:
+    """Write what was found in *run*, its entries and the logs of its servers into *folder*."""
+    folder.mkdir(parents=True)
+    (folder / "findings").write_text("".join(f"{finding}\n" for finding in run.findings))
+    (folder / "history").write_text("".join(f"{to_line(entry)}\n" for entry in run.entries))
+    for log in topology.folder.glob("*/*.log"):
+        shutil.copy(log, folder / f"{log.parent.name}.log")
 
 
 def _record(handle: str) -> str:

@@ -48,7 +48,7 @@ class Workload:
     def __enter__(self) -> Self:
         """Begin to work."""
         self._blocking = coatcheck.Sessions(**self._open)
-        watch(self._blocking.core._store.transport)
+        watch(self._blocking.core)
         for number in range(self._workers):
             worker = self._make_worker(f"thread{number}", self._blocking.core)
             self._threads.append(Thread(target=self._work, args=(worker,)))
@@ -78,7 +78,7 @@ class Workload:
 
     async def _run_tasks(self) -> None:
         async with coatcheck.AsyncSessions(**self._open) as sessions:
-            watch(sessions._store.transport)
+            watch(sessions)
             workers = [self._make_worker(f"task{number}", sessions) for number in range(self._workers)]
             await asyncio.gather(*(worker.work(self._has_ended.is_set) for worker in workers))
 

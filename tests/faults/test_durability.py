@@ -1,5 +1,6 @@
 """Durability on real servers: what is acknowledged is where the policy wants it, and what is not is said."""
 
+import asyncio
 import logging
 from datetime import timedelta
 
@@ -246,3 +247,16 @@ def test_forgotten_scripts(start_topology, open_at):
         client.script_flush()
         client.script_load(MARK.source)
         assert sessions.create({"user": "cleo"}).durability.level is Level.DISK
+
+
+@pytest.mark.anyio
+@pytest.mark.requirement("R46")
+async def test_rotation_that_another_has_done(server, key):
+    """Whose rotation another request has done already is told too that it is not as durable as the policy asks."""
+    policy = SessionPolicy(durability=Durability(rotation=Level.REPLICAS, timeout=timedelta(milliseconds=50)))
+    async with coatcheck.AsyncSessions(server.url, keys=key, policy=policy) as sessions:
+        session = await sessions.create({"n": 1})
+        same = [await sessions.load(session.identifier) for _ in range(3)]
+        outcomes = await asyncio.gather(*map(sessions.rotate, same), return_exceptions=True)
+
+    assert [type(outcome) for outcome in outcomes] == [DurabilityNotReached] * 3

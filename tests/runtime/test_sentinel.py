@@ -30,7 +30,10 @@ class Scene:
             monkeypatch.setattr(f"coatcheck.runtime.{module}.monotonic", lambda: self.now)
 
     async def ask_all(self, nodes, commands, ends_at):
-        """Give what each of *nodes* answers: an error, None, or a primary with an epoch or an error in its place."""
+        """Give what each of *nodes* answers: an error, None, or a primary with an epoch or an error in its place.
+
+        After these, flags and the node that they are said of may follow.
+        """
         assert ends_at > self.now
         self.asked = list(nodes)
         batches = [Batch(node, list(commands), [0, 1], is_sentinel=True) for node in nodes]
@@ -41,8 +44,9 @@ class Scene:
             elif answer is None:
                 batch.replies = [None, ResponseError("No such master with that name")]
             else:
-                node, epoch = answer
-                detail = epoch if isinstance(epoch, Exception) else [b"name", b"shop", b"config-epoch", b"%d" % epoch]
+                node, epoch, flags, flagged = answer if len(answer) == 4 else (*answer, b"master", answer[0])
+                detail = [b"ip", flagged.host.encode(), b"port", b"%d" % flagged.port, b"flags", flags]
+                detail = epoch if isinstance(epoch, Exception) else [*detail, b"config-epoch", b"%d" % epoch]
                 batch.replies = [[node.host.encode(), b"%d" % node.port], detail]
         return batches
 
@@ -223,3 +227,39 @@ def test_without_a_lease(monkeypatch):
     assert scene.look((NEW, 0), SILENT, SILENT) is None
 
     assert (scene.state, scene.topology.is_stale) == ((NEW, True), False)
+
+
+@pytest.mark.parametrize("flags", [b"master,failover_in_progress", b"s_down,o_down,master"])
+@pytest.mark.requirement("R45")
+def test_about_to_be_replaced(scene, flags):
+    """Where a sentinel replaces it, or has a quorum for that, it is used on, but what it denies is not confirmed."""
+    scene.look((OLD, 1), (OLD, 1), (OLD, 1))
+    scene.now += 1
+    error = scene.look((OLD, 1, flags, OLD), (OLD, 1), (OLD, 1))
+
+    assert isinstance(error, Unconfirmed)
+    assert "the sentinels are about to replace server:1: its successor may have what it lacks" in str(error)
+    assert not scene.topology.is_confirmed(scene.now)
+    scene.now += LEASE - 0.01
+    assert scene.state == (OLD, True)
+    assert scene.look((OLD, 1), (OLD, 1), (OLD, 1)) is None
+    assert scene.topology.is_confirmed(scene.now)
+
+
+@pytest.mark.parametrize(
+    ("flags", "flagged"),
+    [(b"s_down,master", NEW), (b"master,failover_in_progress,force_failover", OLD), (b"master,disconnected", NEW)],
+)
+def test_not_about_to_be_replaced(scene, flags, flagged):
+    """A sentinel that hears nothing of the primary by itself replaces nobody; nor is the successor to be replaced."""
+    assert scene.look((NEW, 2, flags, flagged), (NEW, 2), (NEW, 2)) is None
+
+    assert scene.topology.is_confirmed(scene.now)
+
+
+def test_about_to_be_replaced_without_a_lease(monkeypatch):
+    """Who wants no lease takes the primary's word for everything."""
+    scene = Scene(monkeypatch, lease=0.0)
+
+    assert scene.look((OLD, 1, b"master,o_down", OLD), (OLD, 1), (OLD, 1)) is None
+    assert scene.topology.is_confirmed(scene.now)

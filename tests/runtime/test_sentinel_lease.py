@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 import coatcheck
-from coatcheck import EventType, StoreUnavailable
+from coatcheck import EventType, RevocationPending, StoreUnavailable
 from coatcheck.engine.keys import Keys
 from tests.waiting import wait_until
 
@@ -196,6 +196,32 @@ def test_nothing_found_and_nobody_to_confirm_it(topology, open_at):
             sessions.load(unknown.identifier)
     finally:
         topology.resume()
+
+
+@pytest.mark.requirement("R45")
+@pytest.mark.requirement("R25")
+def test_primary_that_is_being_replaced(topology, open_at):
+    """While sentinels replace a primary it is used on; that a session is unknown, or has ended, is no answer yet."""
+    sessions = open_at(topology.url, deadline=timedelta(seconds=1))
+    known, unknown, ended = sessions.create({"a": 1}), sessions.create({"a": 2}), sessions.create({"a": 3})
+    sessions.bind(ended, "ada")
+    sessions.revoke(unknown)
+    for name in ("node2", "node3"):
+        topology.pause(name)
+    try:
+        with topology.client("sentinel1") as sentinel:
+            sentinel.execute_command("SENTINEL", "FAILOVER", "coatcheck")
+            wait_until(lambda: "failover_in_progress" in sentinel.sentinel_master("coatcheck")["flags"], "it has begun")
+        assert sessions.load(known.identifier)["a"] == 1
+        with pytest.raises(StoreUnavailable, match="the sentinels are about to replace 127"):
+            sessions.load(unknown.identifier)
+        with pytest.raises(RevocationPending):
+            sessions.revoke(ended.handle)
+    finally:
+        topology.resume()
+
+    wait_until(lambda: answer(sessions, unknown) is None, "another is the primary")
+    assert sessions.load(ended.identifier) is None
 
 
 def test_listening_to_a_former_primary(topology, key):

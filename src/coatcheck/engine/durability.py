@@ -68,6 +68,10 @@ class Waits:
         marks = (scripts.MARK.command((self._keys.mark(partition),), _MARK_FOR) for partition in sorted(partitions))
         return *marks, ("WAITAOF", 1, replicas, limit) if level.needs_disk else ("WAIT", replicas, limit)
 
+    def is_wanted(self, receipt: Receipt) -> bool:
+        """Say whether the policy asks to wait for such a write."""
+        return self._level(receipt) is not Level.MEMORY
+
     async def prepare(self, receipt: Receipt | None, transport: Transport) -> None:
         """Ask once whether the server can wait as wanted, before anything is written. Raises ConfigurationError."""
         if not self._has_waitaof and self._level(receipt).needs_disk:

@@ -9,7 +9,7 @@ from coatcheck.engine.companions import Along
 from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.durability import Receipt
 from coatcheck.engine.store import NO_CAUSE, Change, Opened, Outlived, Store
-from coatcheck.engine.turns import Turns, Writing
+from coatcheck.engine.turns import Stored, Turns, Writing
 from coatcheck.model.delta import Increment, Operation, apply, without_counts
 from coatcheck.model.durability import Write
 from coatcheck.model.errors import SessionConflict, SessionRevoked, StoreUnavailable
@@ -86,7 +86,7 @@ class Writer:
         await self._turns.take(handle, writing)
         try:
             if writing.outcome is None:
-                met = writing.later_than(base)
+                met = self._told_before(session, base, ticket, writing)
                 is_alone = is_plain and met is None and writing.signal is None
                 if is_alone and self._store.takes_one_call(base.absolute_deadline):
                     stored = base, session.payload
@@ -120,9 +120,7 @@ class Writer:
         for attempt in range(ATTEMPTS):
             if met is not None:
                 base, current = stored = met
-                if _is_done(session, ticket, base) or (
-                    current.has_write(writing.write_id) and not session.renewal_wanted
-                ):
+                if _has_all(session, ticket, met, writing.write_id):
                     # an earlier try of ours got through, and its reply did not; or another request has rotated it
                     self._turns.serve(writing, [], met)
                     self.settle(session, _holder(base, ticket, session), base, current)
@@ -177,6 +175,16 @@ class Writer:
         self.settle(session, _holder(header, ticket, session), header, payload)
         await self.finish(session, along, receipt)
         return None
+
+    def _told_before(self, session: Session, base: Header, ticket: Ticket | None, writing: Writing) -> Stored | None:
+        """Give what the one with the turn before has stored, if it is later than *base* and of use.
+
+        Not where that is all that *session* asks for, and has to be durable: nobody has waited for it here.
+        """
+        met = writing.later_than(base)
+        if met is None or not self._store.waits.is_wanted(writing.receipt):
+            return met
+        return None if _has_all(session, ticket, met, writing.write_id) else met
 
     def _with_others(self, payload: Payload, others: list[Writing]) -> tuple[Payload, list[Writing]]:
         """Give *payload* with the changes of *others* made to it, and of whom: who cannot be served so is left out."""
@@ -380,6 +388,11 @@ def _ended(handle: Handle) -> SessionRevoked:
 def _holder(header: Header, fresh: Ticket | None, session: Session) -> Ticket | Handle | None:
     """Say which ticket goes with *header*: the fresh one, if its rotation got through, or the session's own."""
     return fresh if fresh is not None and header.digest == fresh.digest else session.ticket
+
+
+def _has_all(session: Session, ticket: Ticket | None, met: Stored, write_id: bytes) -> bool:
+    """Say whether *met*, which the store holds now, has all that *session* asks for."""
+    return _is_done(session, ticket, met[0]) or (met[1].has_write(write_id) and not session.renewal_wanted)
 
 
 def _is_done(session: Session, ticket: Ticket | None, base: Header) -> bool:

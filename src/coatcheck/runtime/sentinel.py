@@ -8,7 +8,7 @@ this process, and another may have taken over. See docs/decisions/0025.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
 from typing import Any, Final
@@ -23,19 +23,24 @@ from coatcheck.runtime.topology import Asker, Topology, share
 log = logging.getLogger("coatcheck")
 
 _CONFIRMATIONS: Final = 3  # so often is a primary confirmed in the time of a lease
+_LEAVING: Final = frozenset({b"o_down", b"failover_in_progress"})
 _REST_SECONDS: Final = 5.0  # a sentinel that gave no answer is not asked for so long, where the others are enough
 
 
 class Unconfirmed(LostConnection):
-    """Too few sentinels answer to know who is the primary."""
+    """Too few sentinels answer to know who is the primary, or another is about to be."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Whom a sentinel takes for the primary, and since which failover. epoch: 0 where it does not say."""
+    """Whom a sentinel takes for the primary, and since which failover.
+
+    epoch: 0 where it does not say. is_leaving: it is replacing the primary, or a quorum of sentinels says that it may.
+    """
 
     node: Node
     epoch: int
+    is_leaving: bool = field(default=False, compare=False)
 
 
 class Sentinel(Topology):
@@ -49,7 +54,7 @@ class Sentinel(Topology):
         self._service = service
         self._lease = lease
         self._epoch = 0
-        self._confirmed_at = self.changed_at = -inf
+        self._confirmed_at = self._stood_at = self.changed_at = -inf
         self._resting: dict[Node, float] = {}
         self._missing: set[Node] = set()
         self._is_alarmed = False
@@ -75,7 +80,7 @@ class Sentinel(Topology):
 
     def is_confirmed(self, since: float) -> bool:
         """See `Topology.is_confirmed`."""
-        return not self._lease or self._confirmed_at >= since
+        return not self._lease or self._stood_at >= since
 
     async def refresh(self, asker: Asker, ends_at: float) -> None:
         """See `Topology.refresh`. Raises Unconfirmed also where the last confirmation still holds."""
@@ -97,6 +102,11 @@ class Sentinel(Topology):
             self._confirmed_at, self._is_alarmed = max(self._confirmed_at, began), False
             if self._lease:
                 self.renew_at = self._confirmed_at + self._lease / _CONFIRMATIONS
+                if any(view.is_leaving and view.node == self.sole for view in views.values()):
+                    raise Unconfirmed(
+                        f"the sentinels are about to replace {self.sole}: its successor may have what it lacks"
+                    )
+                self._stood_at = max(self._stood_at, began)
         elif self._lease or not views:
             raise self._problem(views, silent, idle)
 
@@ -129,7 +139,7 @@ class Sentinel(Topology):
             elif address is None:
                 idle[batch.node] = f"knows no primary called {self._service!r}"
             else:
-                views[batch.node] = View(Node(address[0].decode(), int(address[1])), _epoch(batch.replies[1]))
+                views[batch.node] = _view(address, batch.replies[1])
         return views, silent, idle
 
     def _learn(self, views: Iterable[View], now: float) -> None:
@@ -182,11 +192,18 @@ class Sentinel(Topology):
         )
 
 
-def _epoch(reply: Any) -> int:
-    """Read the configuration's epoch out of the reply to SENTINEL MASTER; 0 where the user may not ask."""
-    if not isinstance(reply, list):
-        return 0
-    return int(dict(zip(reply[::2], reply[1::2], strict=True)).get(b"config-epoch", 0))
+def _view(address: list[bytes], detail: Any) -> View:
+    """Read the replies to SENTINEL GET-MASTER-ADDR-BY-NAME and MASTER; the latter an error where the user may not ask.
+
+    Once its successor has been promoted, a sentinel names that, and details the former primary.
+    """
+    node = Node(address[0].decode(), int(address[1]))
+    if not isinstance(detail, list):
+        return View(node, 0)
+    fields = dict(zip(detail[::2], detail[1::2], strict=True))
+    is_meant = [fields.get(b"ip"), fields.get(b"port")] == address[:2]
+    is_leaving = is_meant and not _LEAVING.isdisjoint(fields.get(b"flags", b"").split(b","))
+    return View(node, int(fields.get(b"config-epoch", 0)), is_leaving)
 
 
 def _listed(reasons: Mapping[Node, object]) -> str:
