@@ -24,14 +24,15 @@ current: Final = _CURRENT.get
 class OneDeadline:
     """What the calls made within its block share. A block within another adds nothing to it.
 
-    began: since when the time runs (monotonic, seconds).
+    began: since when the time runs (monotonic, seconds). trouble: what has taken it all, if anything has.
     """
 
-    __slots__ = ("_token", "began")
+    __slots__ = ("_token", "began", "trouble")
 
     def __init__(self, began: float | None = None) -> None:
         """Have the time run since *began* (monotonic, seconds); None: since now."""
         self.began = monotonic() if began is None else began
+        self.trouble: object = None
         self._token: Token[OneDeadline | None] | None = None
 
     def __enter__(self) -> Self:

@@ -173,10 +173,12 @@ class Carrier(ABC):
         """Say how many seconds are left of a deadline that calls share. Raises StoreUnavailable for as good as none."""
         left = max(shared.began, self._started_at) + self.settings.deadline - now
         if left < _TOO_LITTLE * self.settings.deadline:
-            raise self._unanswered("what went before took all of it")
+            raise self._unanswered(shared.trouble or "what went before took all of it")
         return left
 
     def _unanswered(self, reason: object) -> StoreUnavailable:
+        if (shared := deadline.current()) is not None:
+            shared.trouble = reason
         return StoreUnavailable(
             f"{self.address} cannot be reached: no answer within the deadline of "
             f"{self.settings.deadline * 1000:g} ms: {reason}"
