@@ -208,7 +208,7 @@ class SessionStore(SessionBase):
                 await self._settle(session, exchange.sessions)
         elif session.is_new or session.ended or session.is_changed:
             return Outcome(None, self.accessed)
-        outcome = exchange.settled(self.visit) or await exchange.finish(self.visit)
+        outcome = await exchange.finish(self.visit)
         return Outcome(outcome.set_cookie, outcome.is_private or self.accessed)
 
     async def _load(self, sessions: Operations) -> Session:
