@@ -208,7 +208,8 @@ class _Middleware(SessionMiddleware[SessionBackend]):
         try:
             await self.app(scope, cast("Receive", guard.receiver(cast("Any", receive))), send_with_session)
         finally:
-            await guard.end()
+            if not guard.is_over:
+                await guard.end()
         if not has_failed:
             await _adopt(exchange, visit, scope.get("session"), cast("dict[str, Any]", scope))
             if not visit.is_done:

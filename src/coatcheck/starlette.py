@@ -91,7 +91,7 @@ class SessionMiddleware:
         self._on_error = on_error
         self._csrf = CsrfPolicy() if csrf is True else csrf or None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901  a call less a request
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
@@ -99,37 +99,21 @@ class SessionMiddleware:
         exchange = self._in_debug if getattr(scope.get("app"), "debug", False) else self._exchange
         visit = begin(exchange, scope)
         scope[_VISIT], scope["session"] = (exchange, visit), _not_loaded
-        guard = Guard(self._watch, visit, scope, send)
-        has_begun, failure = False, None
-
-        async def send_with_session(message: Message) -> None:
-            nonlocal has_begun, failure
-            is_start = message["type"] in _STARTS
-            if not is_start and guard.is_idle:
-                await send(message)
-                return
-            if is_start and not has_begun:
-                try:
-                    outcome = exchange.settled(visit) or await exchange.finish(visit)
-                except SessionError as error:
-                    failure = error
-                    raise
-                message = {**message, "headers": with_outcome(message.get("headers", ()), outcome)}
-                has_begun, failure = True, None
-            await guard.send(message)
-
+        serving, failure = _Serving(exchange, self._watch, visit, scope, send), None
         try:
             if self._ahead and not (self._excluded and self._is_excluded(scope)):
                 scope["session"] = await exchange.load(visit)
             if self._csrf is not None:
                 receive = await _guarded(self._csrf, scope, Headers(scope=scope), receive)
-            await self.app(scope, guard.receiver(receive), send_with_session)
+            await self.app(scope, serving.receiver(receive), serving.send)
         except Exception as error:
-            failure = error if isinstance(error, SessionError) else failure
-            if has_begun or failure is None:
+            failure = error if isinstance(error, SessionError) else serving.failure
+            if serving.has_begun or failure is None:
                 raise
         finally:
-            await guard.end()
+            if not serving.is_over:
+                await serving.end()
+        failure = failure or serving.failure
         if failure is not None:  # raised, or swallowed by an app that then had nothing else to send
             await self._refuse(exchange, failure, scope, receive, send)
         elif not visit.is_done:
@@ -152,6 +136,37 @@ class SessionMiddleware:
         else:
             code = SESSION_ENDED if isinstance(error, AuthenticationRequired) else _TRY_AGAIN_LATER
             await send({"type": "websocket.close", "code": code})
+
+
+class _Serving(Guard):
+    """Stands between a server and an application, and saves the session before the response begins.
+
+    has_begun: whether it has. failure: why it has not, if the session could not be saved.
+    """
+
+    __slots__ = ("_exchange", "failure", "has_begun")
+
+    def __init__(self, exchange: Exchange, watch: Watch, visit: Visit, scope: Scope, send: Send) -> None:
+        """Serve the connection of *scope* through *exchange*."""
+        super().__init__(watch, visit, scope, send)
+        self._exchange = exchange
+        self.has_begun = False
+        self.failure: SessionError | None = None
+
+    async def send(self, message: Message) -> None:
+        """Pass *message* on; with the one that begins the response, save and set headers first."""
+        if message["type"] not in _STARTS:
+            await (self._send(message) if self.is_idle else super().send(message))
+            return
+        if not self.has_begun:
+            try:
+                outcome = self._exchange.settled(self._visit) or await self._exchange.finish(self._visit)
+            except SessionError as error:
+                self.failure = error
+                raise
+            message = {**message, "headers": with_outcome(message.get("headers", ()), outcome)}
+            self.has_begun, self.failure = True, None
+        await super().send(message)
 
 
 async def session_of(connection: HTTPConnection | Scope) -> Session:

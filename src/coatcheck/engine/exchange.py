@@ -200,23 +200,14 @@ class Exchange:
         if session.accessed and self.sessions.is_rotation_due(session):  # else the response may be anybody's
             session.want_rotation()
         try:
-            await self._save(session, must_rotate=is_asked_to_rotate)
+            await self.sessions.save(session)
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
             visit.is_over = True
             return Outcome(None, session.accessed)
-        except DurabilityNotReached as error:  # the browser needs the new secret: the former one is worth little now
-            error.set_cookie = None if session.header is None else self._cookie_for(visit, session)
-            raise
-        except StoreUnavailable as error:
-            if visit.may_be_anonymous and self._is_nobodys_first(session):
-                log.warning("session_left_out: %s", error)
-                visit.is_over = True
-                return Outcome(is_private=True)
-            if isinstance(error, RevocationPending):  # the browser at least can forget what it asked to end
-                visit.is_over = True
-                error.set_cookie = self._cookie_for(visit, session)
-            raise
+        except StoreError as error:
+            if self._is_lost(session, error, must_rotate=is_asked_to_rotate):
+                return self._without_save(visit, session, error)
         visit.is_over = session.ended
         cookie = self._cookie_for(visit, session)
         return Outcome(cookie, session.accessed or cookie is not None)
@@ -254,10 +245,12 @@ class Exchange:
             log.warning("session_unsent", extra={"handle": str(session.handle) if session.handle else None})
             return
         try:
-            await self._save(session, must_rotate=False)
+            await self.sessions.save(session)
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
         except SessionError as error:
+            if isinstance(error, StoreError) and not self._is_lost(session, error, must_rotate=False):
+                return
             log.error("session_save_failed: %s", error, extra={"handle": str(session.handle)})  # noqa: TRY400
 
     def failure(self, error: SessionError) -> Failure:
@@ -310,13 +303,27 @@ class Exchange:
         """Say whether a save was to store a first record, and of nobody."""
         return session.header is None and not session.ended and self.sessions.wanted_subject(session) is None
 
-    async def _save(self, session: Session, *, must_rotate: bool) -> None:
-        try:
-            await self.sessions.save(session)
-        except StoreError as error:  # where only the idle deadline or the secret was to change, the response is good
-            if must_rotate or session.cookie_due or session.has_unsaved:
-                raise
-            log.warning("session_touch_failed: %s", error, extra={"handle": str(session.handle)})
+    @staticmethod
+    def _is_lost(session: Session, error: StoreError, *, must_rotate: bool) -> bool:
+        """Say whether a save that failed was to do more than to change the idle deadline or the secret."""
+        if must_rotate or session.cookie_due or session.has_unsaved:
+            return True
+        log.warning("session_touch_failed: %s", error, extra={"handle": str(session.handle)})
+        return False
+
+    def _without_save(self, visit: Visit, session: Session, error: StoreError) -> Outcome:
+        """Say what the response must carry where the save failed. Raises *error*, unless the page may be anybody's."""
+        if isinstance(error, DurabilityNotReached):  # the browser needs the new secret: the former is worth little now
+            error.set_cookie = None if session.header is None else self._cookie_for(visit, session)
+        elif isinstance(error, StoreUnavailable):
+            if visit.may_be_anonymous and self._is_nobodys_first(session):
+                log.warning("session_left_out: %s", error)
+                visit.is_over = True
+                return Outcome(is_private=True)
+            if isinstance(error, RevocationPending):  # the browser at least can forget what it asked to end
+                visit.is_over = True
+                error.set_cookie = self._cookie_for(visit, session)
+        raise error
 
     def _cookie_for(self, visit: Visit, session: Session) -> str | None:
         if session.ended:

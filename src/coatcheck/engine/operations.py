@@ -773,7 +773,7 @@ class Operations:
         if not changes and not session.is_asked_for_more:
             await self._writer.keep(session)
             return
-        if any(concerns(changes, name) for name in self.policy.rotating):
+        if self.policy.rotating and concerns(changes, self.policy.rotating):
             session.rotate()
         if not session.settings_changed:
             await self._writer.update(session, changes)

@@ -115,6 +115,9 @@ class Change:
     why: str = ""
 
 
+NO_CHANGE: Final = Change()
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """What a bind did: live sessions in the index, the record it took the place of, the handles it ended."""
@@ -316,8 +319,8 @@ class Store:
         told = (name, now, digest, event, change.why)
         command = scripts.SAVE.command(keys, pack_revision(revision), record, header.ttl(now), *told, *extra)
         self.forget(handle)
-        if along is None:
-            ((code, *current),) = await self._write(handle, command, receipt=receipt)
+        if along is None and self.near is None and not self.waits.is_ever and not self.clock.is_due:
+            ((code, *current),) = await self.transport.call(command)  # as nearly always
         else:
             code, *current = await self._call_with(along, handle, header, now, command, receipt=receipt)
         if not current:

@@ -6,6 +6,7 @@ wait to write along with its own. Nothing depends on that: who has waited in vai
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import getpid
 from threading import RLock
@@ -55,8 +56,8 @@ class _Line:
     stored: what the store holds as far as the last writer knows. passed: how many have got what they waited for.
     """
 
-    waiting: deque[Writing] = field(default_factory=deque)
-    taken: list[Writing] = field(default_factory=list)
+    waiting: deque[Writing] | tuple[()] = ()
+    taken: Sequence[Writing] = ()
     stored: Stored | None = None
     passed: int = 0
 
@@ -85,6 +86,7 @@ class Turns:
                 writing.line = self._lines[handle] = _Line()
                 return
             signal = writing.signal = self._transport.signal()
+            line.waiting = line.waiting or deque()  # most lines never get one
             line.waiting.append(writing)
         try:
             await _wait(line, signal)
@@ -94,19 +96,19 @@ class Turns:
             raise
         self._withdraw(handle, line, writing)
 
-    def gather(self, writing: Writing) -> list[Writing]:
+    def gather(self, writing: Writing) -> Sequence[Writing]:
         """Give those whose changes *writing*, which has the turn, may carry out along with its own."""
         line = writing.line
         if line is None or writing.changes is None or not (line.waiting or line.taken):
-            return []
+            return ()
         with self._lock:
             room = _MOST_TOGETHER - len(line.taken)
             found = [other for other in line.waiting if other.changes is not None][:room]
-            line.taken += found
+            line.taken = (*line.taken, *found)
             line.waiting = deque(other for other in line.waiting if other not in found)
-            return list(line.taken)
+            return line.taken
 
-    def serve(self, writing: Writing, others: list[Writing], outcome: Stored | Literal[False]) -> None:
+    def serve(self, writing: Writing, others: Sequence[Writing], outcome: Stored | Literal[False]) -> None:
         """Tell the *others*, of those whom `gather` gave, what came of the write that *writing* did for them too."""
         line = writing.line
         if line is None:
@@ -117,7 +119,7 @@ class Turns:
         with self._lock:
             for other in others:
                 if other in line.taken and other.signal is not None:
-                    line.taken.remove(other)
+                    line.taken = [waiter for waiter in line.taken if waiter is not other]
                     line.passed += 1
                     other.receipt.reached = writing.receipt.reached
                     other.outcome = outcome
@@ -131,8 +133,8 @@ class Turns:
         with self._lock:
             writing.line = None
             line.passed += 1
-            line.waiting.extendleft(reversed(line.taken))
-            line.taken = []
+            if line.taken:
+                line.waiting, line.taken = deque((*line.taken, *line.waiting)), ()
             while line.waiting:
                 following = line.waiting.popleft()
                 if following.signal is not None and following.signal.give():
@@ -151,9 +153,9 @@ class Turns:
         with self._lock:
             if writing.line is not None or writing.outcome is not None:
                 return
-            for place in (line.waiting, line.taken):
-                if writing in place:
-                    place.remove(writing)
+            if line.waiting and writing in line.waiting:
+                line.waiting.remove(writing)
+            line.taken = [waiter for waiter in line.taken if waiter is not writing]
             if self._lines.get(handle) is line:  # whoever comes now is not to wait in vain as well
                 del self._lines[handle]
 

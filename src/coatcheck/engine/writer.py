@@ -2,13 +2,14 @@
 
 import logging
 import secrets
+from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
 from coatcheck.engine.companions import Along
 from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.durability import Receipt
-from coatcheck.engine.store import NO_CAUSE, Change, Opened, Outlived, Store
+from coatcheck.engine.store import NO_CAUSE, NO_CHANGE, Change, Opened, Outlived, Store
 from coatcheck.engine.turns import Stored, Turns, Writing
 from coatcheck.model.delta import Increment, Operation, apply, without_counts
 from coatcheck.model.durability import Write
@@ -160,9 +161,12 @@ class Writer:
             header, payload = self._with_secret(session, ticket, base, header, payload)
         others = self._turns.gather(writing)
         payload, served = self._with_others(payload, others) if others else (payload, others)
-        outcome = await self._write(
-            session, handle, base, header, payload, along=None if session.strict else along, receipt=receipt
-        )
+        if writing.changes is not None and payload.attributes and header.ttl(now) > 0:  # as nearly always
+            outcome = await self._store.replace(handle, base.revision, header, payload, NO_CHANGE, receipt=receipt)
+        else:
+            outcome = await self._write(
+                session, handle, base, header, payload, along=None if session.strict else along, receipt=receipt
+            )
         if outcome is False:
             self._turns.serve(writing, served, outcome)
             raise _ended(handle)
@@ -186,7 +190,7 @@ class Writer:
             return met
         return None if _has_all(session, ticket, met, writing.write_id) else met
 
-    def _with_others(self, payload: Payload, others: list[Writing]) -> tuple[Payload, list[Writing]]:
+    def _with_others(self, payload: Payload, others: Sequence[Writing]) -> tuple[Payload, Sequence[Writing]]:
         """Give *payload* with the changes of *others* made to it, and of whom: who cannot be served so is left out."""
         served = []
         for other in others:

@@ -5,9 +5,10 @@ to it. Two requests that change different paths both win; increments add up; on 
 writer wins. Changes inside lists, sets and tuples are changes of the whole list, set or tuple.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+
+from msgspec import Struct
 
 from coatcheck.model.codec import decode, encode
 from coatcheck.model.errors import SessionConflict
@@ -15,27 +16,30 @@ from coatcheck.model.errors import SessionConflict
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Set:
+class _Operation(Struct, frozen=True, gc=False):  # no cycle leads through one
+    def __repr__(self) -> str:
+        """Show what may be logged: nothing that was said in the session."""
+        return f"{type(self).__name__}()"
+
+
+class Set(_Operation, frozen=True, gc=False):
     """Put *value* (encoded) at *path*; dicts that are missing on the way are made."""
 
-    path: Path = field(repr=False)
-    value: bytes = field(repr=False)
+    path: Path
+    value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(_Operation, frozen=True, gc=False):
     """Remove what is at *path*, if anything; the empty path removes every attribute."""
 
-    path: Path = field(repr=False)
+    path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Increment:
+class Increment(_Operation, frozen=True, gc=False):
     """Add *by* to the number of the attribute *path*, from 0 if there is none."""
 
-    path: Path = field(repr=False)
-    by: int | float = field(repr=False)
+    path: Path
+    by: int | float
 
 
 Operation = Set | Delete | Increment
@@ -65,9 +69,9 @@ def apply(operations: Iterable[Operation], attributes: Mapping[str, bytes]) -> d
     return result
 
 
-def concerns(operations: Iterable[Operation], name: str) -> bool:
-    """Say whether any of *operations* changes the attribute *name*."""
-    return any(not operation.path or operation.path[0] == name for operation in operations)
+def concerns(operations: Iterable[Operation], names: Collection[str]) -> bool:
+    """Say whether any of *operations* changes an attribute of these *names*."""
+    return any(not operation.path or operation.path[0] in names for operation in operations)
 
 
 def difference(path: Path, before: Any, after: Any) -> list[Operation]:

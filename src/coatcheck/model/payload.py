@@ -31,7 +31,7 @@ _SYSTEM: Final[dict[str, tuple[str, type]]] = {
 NOT_UNDERSTOOD: Final = "a record opens, but its payload is not understood by this version"
 
 
-class Payload(Struct, frozen=True):
+class Payload(Struct, frozen=True, gc=False):  # no cycle leads through it
     """The sealed part: who it belongs to, and the attributes, each still encoded.
 
     writes: the ids (4 bytes each, joined) of the last writes that must not be carried out twice.

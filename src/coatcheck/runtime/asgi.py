@@ -32,6 +32,20 @@ class Guard:
     is told that its client is gone, as the server itself would tell it. Other responses are left alone.
     """
 
+    __slots__ = (
+        "_closed",
+        "_closing",
+        "_is_complete",
+        "_is_socket",
+        "_receive",
+        "_received",
+        "_scope",
+        "_send",
+        "_stays_open",
+        "_visit",
+        "_watch",
+    )
+
     def __init__(self, watch: Watch, visit: Visit, scope: MutableMapping[str, Any], send: Send) -> None:
         """Guard the connection of *scope*, whose session is that of *visit* once it is loaded and stored."""
         self._watch = watch
@@ -76,6 +90,11 @@ class Guard:
         """Whether there is nothing to guard: all but the message that begins a response may pass by it."""
         return not self._stays_open
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to `end`."""
+        return self._received is None and self._closing is None
+
     async def send(self, message: Message) -> None:
         """Pass *message* on, unless the session has ended."""
         kind = message["type"]
@@ -86,7 +105,8 @@ class Guard:
         await self._send(message)
         if kind == "websocket.accept" or (kind == "http.response.start" and _is_event_stream(message)):
             self._stays_open = True
-        self._begin()
+        if self._stays_open:
+            self._begin()
 
     async def end(self) -> None:
         """Stop: the application has returned."""
