@@ -109,6 +109,10 @@ bench: bench-env ## Measure frameworks with coatcheck and with its peers under l
 bench-quick: bench-env ## The same in short, on three frameworks; fails where coatcheck has become much slower than recorded
 	.venv-bench/bin/python -m bench.load Starlette FastAPI Flask --trial read --trial write --rounds 3 --guard $(ARGS)
 
+.PHONY: bench-inside
+bench-inside: bench-env ## Say where the CPU of a request goes inside an asyncio application
+	.venv-bench/bin/python -m bench.inside $(ARGS)
+
 .PHONY: bench-env
 bench-env:
 	tools/debian wrk postgresql
