@@ -373,9 +373,12 @@ class Session(Attributes):
     @property
     def is_surely_clean(self) -> bool:
         """Whether it is as in the store, told at once: False only says that this takes a closer look (`status`)."""
-        if not self.is_untouched or self.header is None or self.ended or self.cookie_due:
+        if self._operations or self._baseline or self._cleared or self._recorded or self._rotation_wanted:
             return False
-        return not (self.is_asked_for_more or self.has_more)
+        if self.header is None or self.ended or self.cookie_due or self._device != self.payload.device:
+            return False
+        is_whole = self._parts is None or not self._parts.known
+        return is_whole and self._settings_wanted is None and self._issuer_session is None
 
     @property
     def settings_changed(self) -> bool:
