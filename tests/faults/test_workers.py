@@ -17,6 +17,8 @@ from faults.workload import POLICY
 class Answers:
     """Stands in for the operations: each rotation is sent so many times, and then fails."""
 
+    policy = POLICY
+
     def __init__(self, *times_sent):
         self.times_sent = list(times_sent)
 
