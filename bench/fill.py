@@ -70,6 +70,10 @@ class Stepped:
         """Say so."""
         return True
 
+    def time_left(self) -> float:
+        """Give all the time that there is."""
+        return 3600.0
+
     async def pause(self, seconds: float) -> None:
         """Do not wait: all others have a turn meanwhile."""
 

@@ -9,7 +9,7 @@ from faults.checker import LOSSES, Flaw
 from faults.hosts import crowd_disk, lose_host, move_clock, on_small_disk, with_clocks, with_shifted_replicas
 from faults.islands import isolate, with_island
 from faults.levels import EVERY_LEVEL, NO_LEVEL, UNTIL_DISK, UNTIL_REPLICATED, Level
-from faults.lines import fall_silent, lose_replies, on_proxy
+from faults.lines import fall_silent, lose_replies, on_proxy, with_news_apart, withhold_news
 from faults.servers import (
     fail_over,
     fill_memory,
@@ -69,6 +69,14 @@ def _cells() -> list[Cell]:
             about="the line falls silent for a second, then delivers what it held back",
             act=fall_silent,
             prepare=on_proxy,
+        ),
+        Cell(
+            name="near-silent",
+            kind=single,
+            about="near caches (staleness 500 ms) hear nothing of writes for two seconds, and lose all connections",
+            act=withhold_news,
+            prepare=with_news_apart,
+            near=timedelta(milliseconds=500),
         ),
         Cell(name="memory-full", kind=single, about="the server's memory is full", act=fill_memory),
         Cell(

@@ -123,7 +123,7 @@ class _Session:
             elif read.found is None:
                 self._judge_absence(read)
             else:
-                if ended <= read.began:
+                if ended <= read.began - read.staleness:
                     # Where nobody could tell of it, it is not undone: that would show in the end, and elsewhere.
                     self._note(Flaw.STALE_READ if read.is_apart else Flaw.REVOCATION_UNDONE, read)
                 self._judge_content(read)
@@ -182,7 +182,7 @@ class _Session:
         for entry in self._sets[writer]:
             if entry.outcome is Outcome.FAILED or entry.began > read.ended:
                 continue
-            if entry.outcome is Outcome.DONE and entry.ended <= read.began:
+            if entry.outcome is Outcome.DONE and entry.ended <= read.began - read.staleness:
                 least, possible = entry.value, set()
             possible.add(entry.value)
         if mark < least:
@@ -208,6 +208,6 @@ class _Totals:
     def bounds(self, read: Operation) -> tuple[int, int]:
         """Give the least and the most that *read* may find."""
         return (
-            self._least[bisect_left(self._ended, read.began)],
+            self._least[bisect_left(self._ended, read.began - read.staleness)],
             self._most[bisect_right(self._began, read.ended)],
         )

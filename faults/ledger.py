@@ -67,8 +67,8 @@ class Operation:
     was shown or given out, 0 that of the sign-in; -1: none, it was looked for by its handle. value: what was added or
     set; for a revocation, whether it said that it ended something. found: of a read; None: "there is no such session".
     is_last: of a read, after all was well again. is_apart: by an application that was cut off from most of the servers
-    for a while. is_corrupted: the record was refused. problem: the error; is_foreign:
-    it is none of those that an application is told to expect.
+    for a while. staleness: of a read, by how many seconds it may lag behind the store. is_corrupted: the record was
+    refused. problem: the error; is_foreign: it is none of those that an application is told to expect.
     """
 
     kind: Kind
@@ -84,6 +84,7 @@ class Operation:
     found: Seen | None = None
     is_last: bool = False
     is_apart: bool = False
+    staleness: float = 0.0
     is_corrupted: bool = False
     is_foreign: bool = False
     problem: str = ""

@@ -116,6 +116,12 @@ class Proxy:
         for way in self.ways:
             way.is_silent = False
 
+    def cut(self) -> None:
+        """Close every connection; new ones are carried as before."""
+        for way in self.ways:
+            for link in list(way.links):
+                self._loop.call_soon_threadsafe(link.transport.abort)
+
     async def _listen(self, way: Way) -> None:
         listener = _make_socket(way.listens_in)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -46,7 +46,8 @@ class Cell:
 
     act: does it. levels: those at which it is run unless others are asked for. losing: the levels at which acknowledged
     writes may be lost: flaws in *may_lose* are only counted then. excused: flaws that are only counted at every level.
-    settings: of the servers. prepare: sets up what must be there before the servers, and gives further settings.
+    settings: of the servers. near: the staleness of the applications' near caches; None: they have none. prepare: sets
+    up what must be there before the servers, and gives further settings.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Cell:
     may_lose: frozenset[Flaw] = LOSSES
     excused: frozenset[Flaw] = frozenset()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    near: timedelta | None = None
     prepare: "Callable[[Stage], Mapping[str, Any]] | None" = None
     has_workload: bool = True
 
@@ -158,6 +160,8 @@ class Stage:
     def open(self, url: str, seed: str, **options: Any) -> Workload:
         """Make a workload at *url*; the caller enters it."""
         deadline, policy = timedelta(seconds=DEADLINES[self.level]), policy_at(self.level, self.cell.kind)
+        if self.cell.near is not None:
+            policy = replace(policy, near_cache=coatcheck.NearCache(staleness=self.cell.near))
         own = {"deadline": deadline, "policy": policy, "workers": WORKERS[self.level]}
         return Workload(url, self.keys, seed=seed, **own, **options)
 

@@ -81,6 +81,7 @@ class Worker:
     ) -> None:
         """Work with *sessions*, whose transport is watched. is_last, is_apart: of its reads; see `Operation`."""
         self._marks = {"is_last": is_last, "is_apart": is_apart}
+        self._near = sessions.policy.near_cache
         self.name = name
         self._sessions = sessions
         self._people = people
@@ -104,7 +105,9 @@ class Worker:
         (what,) = self._chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
         if what == "look_at_ended":
             gone = self._people.retired()[-20:]
-            await (self.look(self._chance.choice(gone)) if gone else self.sign_in())
+            # Only who comes with an identifier may be answered from memory.
+            look = self.read if self._near else self.look
+            await (look(self._chance.choice(gone)) if gone else self.sign_in())
         elif what == "sign_in" or not living or (len(living) < _FEWEST and (what in _ENDS or self._is_answered)):
             await self.sign_in()  # not again and again where that is refused: what there is can still be read
         elif what in _ENDS or len(living) > _MOST:
@@ -130,7 +133,8 @@ class Worker:
     async def read(self, one: Known) -> Session | None:
         """Load a session as a request does."""
         identifier, secret = one.identifier, one.secret
-        return await self._look(one, secret, lambda: self._sessions.load(identifier))
+        staleness = self._near.staleness.total_seconds() if self._near else 0.0
+        return await self._look(one, secret, lambda: self._sessions.load(identifier), staleness)
 
     async def look(self, one: Known) -> None:
         """See by its handle whether a session is there, whatever its secret."""
@@ -214,7 +218,9 @@ class Worker:
         )
         self._enter(entry)
 
-    async def _look(self, one: Known, secret: int, look: Callable[[], Awaitable[Session | None]]) -> Session | None:
+    async def _look(
+        self, one: Known, secret: int, look: Callable[[], Awaitable[Session | None]], staleness: float = 0.0
+    ) -> Session | None:
         session: Session | None = None
 
         async def find() -> None:
@@ -222,7 +228,8 @@ class Worker:
             session = await look()
 
         entry = await self._do(find, Kind.READ, one.subject, one.name, secret=secret, handle=one.handle)
-        self._enter(entry | self._marks | {"found": None if session is None else seen(session)})
+        marks = {**self._marks, "staleness": staleness, "found": None if session is None else seen(session)}
+        self._enter(entry | marks)
         return session
 
     async def _do(

@@ -68,6 +68,11 @@ class Workload:
         for thread in self._threads:
             thread.join()
 
+    def near_hits(self) -> int:
+        """Say how many loads of the threads their near cache has answered so far."""
+        counts = self._blocking.near_cache()
+        return counts.hits if counts else 0
+
     def _work(self, worker: Worker) -> None:
         with self._within():
             run(worker.work(self._has_ended.is_set))

@@ -114,7 +114,7 @@ def crossing(client: Any, own: str, other: str, handle: Handle) -> Command:
     index = mine.subject(Place(handle.partition, "digest"))
     client.zadd(index, {handle.name: 9e12})
     keys = (index, *(name(handle.partition) for name in (mine.expiry, mine.epoch, mine.events)))
-    return scripts.REVOKE_ALL.command(keys, theirs.stem(handle.partition), "digest", b"", 10, 1, "", "")
+    return scripts.REVOKE_ALL.command(keys, theirs.stem(handle.partition), "digest", b"", 10, 1, "", "", "", 2**50)
 
 
 def elsewhere(url: str) -> str:

@@ -46,6 +46,10 @@ class Brittle:
         """Wait."""
         await self._sound.pause(seconds)
 
+    def time_left(self):
+        """Say how long a call has."""
+        return self._sound.time_left()
+
     async def has_stood_since(self, moment):
         """Say that nobody took the server's place."""
         return await self._sound.has_stood_since(moment)

@@ -137,6 +137,10 @@ class Crossed:
         late, self._late[kind] = self._late.get(kind, replies), replies
         return late if self.crosses else replies
 
+    def time_left(self):
+        """Say how long a call has."""
+        return self._sound.time_left()
+
     async def has_stood_since(self, moment):
         """Say that nobody took the server's place."""
         return await self._sound.has_stood_since(moment)

@@ -21,8 +21,9 @@ def test_time_is_unknown_at_first():
 
     assert not clock.is_known
     assert clock.is_due
-    with pytest.raises(RuntimeError, match="the server's time is not known yet"):
-        clock.now()
+    for ask in (clock.now, clock.latest):
+        with pytest.raises(RuntimeError, match="the server's time is not known yet"):
+            ask()
 
 
 def test_counts_on_from_what_it_learned(ticks):
@@ -45,6 +46,18 @@ def test_is_renewed_once_a_minute(ticks):
     ticks.append(1060.1)
     assert clock.is_due
     assert clock.now() == 5_060_100
+
+
+def test_latest_is_never_behind(ticks):
+    """The latest that the time can be allows for how long the answer was on its way, and for clocks that drift."""
+    clock = Clock()
+    ticks.append(1000.2)
+    clock.learn((5_000, 0), 1000.0)  # sent in any of those 200 ms
+    assert clock.now() == 5_000_000
+    assert 5_000_200 <= clock.latest() <= 5_000_202
+
+    ticks.append(1060.2)
+    assert 5_060_200 + 60 <= clock.latest() <= 5_060_202 + 60
 
 
 @pytest.mark.parametrize("skew", [3600, -3600, 1e9])

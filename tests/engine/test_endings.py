@@ -3,6 +3,7 @@
 import json
 import logging
 import stat
+import time
 from datetime import timedelta
 
 import pytest
@@ -19,6 +20,7 @@ from coatcheck import (
     StoreUnavailable,
 )
 from coatcheck.engine import endings
+from coatcheck.engine.clock import Clock
 from coatcheck.engine.exchange import Exchange
 from coatcheck.engine.operations import Operations
 from coatcheck.runtime.outbox import Outbox, outbox_or_default
@@ -30,7 +32,7 @@ def make(wire, key, clock, monkeypatch):
     """Give a function that makes sessions over the wire, which try what is outstanding again at once."""
     monkeypatch.setattr(endings, "_FIRST_PAUSE", 0.0)
 
-    def operations(journal=None, **policy):
+    def operations(journal=None, clock=clock, **policy):
         policy = SessionPolicy(subject_attribute="user", **policy)
         return Operations(wire, keyring=Keyring.parse(key), clock=clock, policy=policy, journal=journal)
 
@@ -107,12 +109,71 @@ def test_later_sessions_live(make, wire, clock, end):
     with pytest.raises(RevocationPending):
         run(end(sessions, session))
     wire.is_cut = False
-    clock.advance(timedelta(milliseconds=10))
+    clock.advance(timedelta(seconds=5))
     later = sign_in(elsewhere)
     run(sessions.sweep())
 
     assert sessions.pending_revocations() == 0
     assert run(sessions.load(later.identifier)) is not None
+
+
+def read_late(clock, server, *, milliseconds):
+    """Tell *clock* the server's time by an answer that was on its way for so long."""
+    seconds, microseconds = server.client.time()
+    clock.learn(
+        divmod(seconds * 1_000_000 + microseconds - milliseconds * 1000, 1_000_000),
+        time.monotonic() - milliseconds / 1000,
+    )
+
+
+@pytest.mark.requirement("R25", "R15")
+def test_time_known_badly(make, wire, server):
+    """What was there when an end was asked for ends, though the process that was asked takes the time for earlier.
+
+    The answer that told it the time was on its way for half a second; others know it better.
+    """
+    late, others = Clock(), make(clock=Clock())
+    sessions = make(clock=late)
+    read_late(late, server, milliseconds=500)
+    session = sign_in(others)
+    wire.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(sessions.revoke_all("ada"))
+    wire.is_cut = False
+
+    assert run(sessions.load(session.identifier)) is None
+    assert run(others.load(session.identifier)) is None
+
+
+@pytest.mark.requirement("R25", "R15")
+def test_time_never_known(make, wire, path, monkeypatch):
+    """A process that has never reached the store ends what was there, though its own clock is half a minute behind."""
+    others, own_time = make(clock=Clock()), time.time_ns
+    session = sign_in(others)
+    monkeypatch.setattr(time, "time_ns", lambda: own_time() - 30 * 10**9)
+    wire.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(make(Outbox(path, "cc"), clock=Clock()).revoke_all("ada"))
+    wire.is_cut = False
+    run(make(Outbox(path, "cc")).sweep())
+
+    assert run(others.load(session.identifier)) is None
+
+
+@pytest.mark.requirement("R25", "R15")
+def test_server_set_back(make, wire, clock):
+    """What was there when an end was asked for ends, though the server's clock has been set back since it began."""
+    sessions, elsewhere = make(), make()
+    clock.moved += 3_600_000
+    session = sign_in(sessions)
+    clock.moved -= 3_600_000
+    wire.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(sessions.revoke_all("ada"))
+    wire.is_cut = False
+
+    assert run(sessions.load(session.identifier)) is None
+    assert run(elsewhere.load(session.identifier)) is None
 
 
 def test_kept_session(make, wire):

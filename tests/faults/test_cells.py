@@ -76,6 +76,14 @@ def test_unknown_outcome(runs_of, name):
     assert any(entry.outcome is not Outcome.DONE for run in runs for entry in run.entries)
 
 
+@pytest.mark.requirement("R26")
+def test_near_caches_without_news(runs_of):
+    """No near cache accepts a session, or lacks an update, for longer than its bound after it was told of it last."""
+    runs = runs_of("near-silent")
+
+    assert all(run.numbers["loads from memory"] for run in runs)
+
+
 @pytest.mark.requirement("R13")
 @pytest.mark.requirement("R28")
 def test_killed_application(runs_of):

@@ -107,6 +107,27 @@ def test_revocation_undone(story, kind):
     assert story.flaws() == ["REVOCATION_UNDONE"]
 
 
+@pytest.mark.requirement("R26")
+@pytest.mark.parametrize(("staleness", "flaws"), [(0.4, ["REVOCATION_UNDONE"]), (0.6, [])])
+def test_read_that_may_lag_behind(story, staleness, flaws):
+    """A read from memory may show a session for as long after its end as its staleness is, and no longer."""
+    story.tell(Kind.REVOKE, at=5, value=1)
+    story.read(at=6, staleness=staleness)
+
+    assert story.flaws() == flaws
+
+
+@pytest.mark.requirement("R26")
+@pytest.mark.parametrize(("staleness", "flaws"), [(0.4, ["UPDATE_LOST"]), (0.6, [])])
+@pytest.mark.parametrize("kind", [Kind.ADD, Kind.SET])
+def test_update_that_is_not_read_yet(story, kind, staleness, flaws):
+    """A read from memory may lack an update for as long as its staleness is, and no longer."""
+    story.tell(kind, at=5, value=3, writer="w")
+    story.read(at=6, staleness=staleness)
+
+    assert story.flaws() == flaws
+
+
 @pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.FAILED])
 def test_read_after_unacknowledged_revocation(story, outcome):
     """A session may be read after a revocation that was not acknowledged."""

@@ -17,6 +17,8 @@ from faults.workload import POLICY
 class Answers:
     """Stands in for the operations: each rotation is sent so many times, and then fails."""
 
+    policy = POLICY
+
     def __init__(self, *times_sent):
         self.times_sent = list(times_sent)
 
@@ -43,7 +45,7 @@ def worker_on(sessions, monkeypatch=None):
 @pytest.mark.parametrize(("times_sent", "kind"), [(1, Kind.READ), (2, Kind.SET)])
 def test_write_that_met_an_end(times_sent, kind):
     """A write that finds its session ended is a read of that; sent twice, it may have been carried out before."""
-    worker, _ = worker_on(None)
+    worker, _ = worker_on(Answers())
 
     async def act():
         present.get().writes = times_sent

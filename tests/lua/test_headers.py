@@ -14,7 +14,7 @@ from coatcheck.model.ticket import Handle
 SOURCES = {
     path.name.removesuffix(".lua"): path.read_text() for path in (files("coatcheck.engine") / "lua").iterdir()
 }  # fmt: skip
-SHARED = {"companions", "events", "index", "record"} & set(SOURCES)
+SHARED = {"companions", "events", "index", "late", "record"} & set(SOURCES)
 SCRIPTS = sorted(set(SOURCES) - SHARED)
 
 
@@ -57,13 +57,11 @@ def test_header_states_the_reply(script):
     assert re.match(r"[A-Z].*\.", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", scripts.BY_SHA.values(), ids=lambda script: script.name)
 def test_scripts_take_the_time_from_their_caller(script):
-    """No script but one asks for the time, and none draws at random: sent twice, it does the same."""
-    source = "".join(SOURCES[shared] for shared in SHARED) + SOURCES[script]
-
-    assert ("'TIME'" in source.upper()) == (script == "revoke_everyone")  # it may send anything twice, at any time
-    assert "random" not in source
+    """No script but two, where late is too late, asks for the time, and none draws at random."""
+    assert ("'TIME'" in script.source.upper()) == (script.name in {"revoke_all", "revoke_everyone"})
+    assert "random" not in script.source
 
 
 def test_every_script_is_loaded():
@@ -78,14 +76,14 @@ def test_shared_functions_come_with_the_scripts_that_use_them(script):
     line = re.search(r"^USES: (.*)$", header(SOURCES[script]), re.MULTILINE)
     named = line[1].split() if line else []
     source, needed = SOURCES[script], []
-    for shared in [name for name in ("companions", "index", "events", "record") if name in SHARED]:
+    for shared in [name for name in ("companions", "index", "events", "record", "late") if name in SHARED]:
         functions = re.findall(r"^local function (\w+)", SOURCES[shared], re.MULTILINE)
         if any(re.search(rf"\b{function}\(", source) for function in functions):
             needed.append(shared)
             source += SOURCES[shared]
 
     assert set(named) == set(needed)
-    assert [name for name in ("record", "events", "index", "companions") if name in named] == named
+    assert [name for name in ("record", "events", "index", "companions", "late") if name in named] == named
 
 
 @pytest.mark.requirement("R40")

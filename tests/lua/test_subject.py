@@ -331,10 +331,10 @@ def test_trim_ends_those_of_a_class_first(bench, allowed, of_class, left):
 # revoke_all
 
 
-def revoke_all(bench, keep="", at_most=1000):
+def revoke_all(bench, keep="", at_most=1000, until=2**50):
     """Run revoke_all."""
     keys = [bench.u, bench.x, bench.g, bench.e]
-    said = (bench.now, "ops", "test")
+    said = (bench.now, "ops", "test", "", until)
     return bench.run(scripts.REVOKE_ALL, keys, bench.stem, bench.place.digest, keep, at_most, *said)
 
 
@@ -363,6 +363,19 @@ def test_revoke_all_keeping_a_stranger(bench):
     bench.bound(ONE, TWO)
 
     assert revoke_all(bench, FOUR) == [2, 0]
+
+
+@pytest.mark.requirement("R25")
+def test_revoke_all_too_late(bench):
+    """After the time until which it may be carried out it does nothing, and says what time it is."""
+    bench.bound(ONE, TWO)
+    before = bench.state()
+
+    late, seconds, microseconds = revoke_all(bench, until=bench.now - 1)
+
+    assert late == -1
+    assert bench.now <= int(seconds) * 1000 + int(microseconds) // 1000 < bench.now + 60_000
+    assert bench.state() == before
 
 
 def test_revoke_all_does_not_count_the_dead(bench):

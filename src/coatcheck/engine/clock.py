@@ -7,31 +7,34 @@ as another command.
 """
 
 import time
+from math import ceil
 from typing import Final
 
 _GOOD_FOR: Final = 60.0
 _TOO_SLOW: Final = 1.0
+_DRIFT: Final = 0.001
+"""Of the time since it was learned: two clocks that are being corrected (500 ppm each, mostly) part no faster."""
 
 
 class Clock:
     """The server's clock, in whole milliseconds since 1970-01-01 UTC."""
 
-    __slots__ = ("_ahead", "_learned")
+    __slots__ = ("_reading",)
 
     def __init__(self) -> None:
         """Start without knowing the time."""
-        self._ahead: float | None = None
-        self._learned = 0.0
+        self._reading: tuple[float, float, float] | None = None
+        """How far it is ahead of the monotonic clock (ms), when that was learned and how long it took (seconds)."""
 
     @property
     def is_known(self) -> bool:
         """Whether the server's time was ever learned."""
-        return self._ahead is not None
+        return self._reading is not None
 
     @property
     def is_due(self) -> bool:
         """Whether the server's time should be asked for again."""
-        return self._ahead is None or time.monotonic() - self._learned > _GOOD_FOR
+        return self._reading is None or time.monotonic() - self._reading[1] > _GOOD_FOR
 
     def learn(self, reply: tuple[int, int], asked_at: float) -> None:
         """Take the reply to TIME (seconds, microseconds), asked for at *asked_at* (monotonic), as the present moment.
@@ -39,14 +42,23 @@ class Clock:
         A reply that took over a second says too little; it is used only while there is nothing better.
         """
         received = time.monotonic()
-        if self._ahead is not None and received - asked_at > _TOO_SLOW:
+        if self._reading is not None and received - asked_at > _TOO_SLOW:
             return
         seconds, microseconds = reply
-        self._ahead = int(seconds) * 1000 + int(microseconds) / 1000 - received * 1000
-        self._learned = received
+        ahead = int(seconds) * 1000 + int(microseconds) / 1000 - received * 1000
+        self._reading = ahead, received, received - asked_at
 
     def now(self) -> int:
-        """Give the server's time. Raises RuntimeError before it was learned."""
-        if self._ahead is None:
+        """Give the server's time. Raises RuntimeError before it was learned.
+
+        It is behind by as long as the reply was on its way, and never ahead but for what the clocks have drifted since.
+        """
+        if self._reading is None:
             raise RuntimeError("the server's time is not known yet")
-        return int(time.monotonic() * 1000 + self._ahead)
+        return int(time.monotonic() * 1000 + self._reading[0])
+
+    def latest(self) -> int:
+        """Give the latest that the server's time can be, unless it was set since. Raises RuntimeError as `now` does."""
+        now = self.now()
+        _, received, took = self._reading or (0.0, 0.0, 0.0)
+        return now + 1 + ceil(1000 * (took + _DRIFT * (time.monotonic() - received)))

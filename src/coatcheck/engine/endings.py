@@ -33,13 +33,15 @@ _AT_ONCE: Final = 8
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 30.0
 _PAGE: Final = 200
+_MINUTE: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """What is to end: of everybody, of the subject listed at *places*, or *handle*, whosever it is if there are none.
 
-    at: when that was asked for (ms). Of a subject, only sessions created by then are meant, and not *keep*.
+    at: when that was asked for by the store's clock, or a little later (ms). Of a subject, only sessions created by
+    then are meant, and not *keep*.
     """
 
     at: int
@@ -84,9 +86,12 @@ class Endings:
         return len(self._open)
 
     def now(self) -> int:
-        """Give the store's time as far as it is known, else this machine's (ms)."""
+        """Give the latest that the store's time can be (ms): no session that is there has been created after that.
+
+        Where the store has never answered it goes by this machine's clock, and allows for one that is a minute behind.
+        """
         clock = self._store.clock
-        return clock.now() if clock.is_known else time.time_ns() // 1_000_000
+        return clock.latest() if clock.is_known else time.time_ns() // 1_000_000 + _MINUTE
 
     async def carry_out(self, ending: Ending, attempt: Callable[[Receipt], Awaitable[T]]) -> T:
         """Do *attempt*, which does what *ending* says. If it is not confirmed: keeps it, raises RevocationPending.
@@ -126,7 +131,7 @@ class Endings:
             return False
         subject = session.payload.subject
         places = () if subject is None else self._store.places(subject)
-        return any(_means(ending, handle, places, header.created_at) for ending in list(self._open.values()))
+        return any(self._means(ending, handle, places, header.created_at) for ending in list(self._open.values()))
 
     async def settle(self) -> None:
         """Try some of those that are outstanding again, if that is due. Never raises for the store."""
@@ -149,6 +154,13 @@ class Endings:
             log.info("session_revocation_still_pending: %s", error, extra={"count": len(self._open)})
         finally:
             self._lock.release()
+
+    def _means(self, ending: Ending, handle: Handle, places: tuple[Place, ...], created_at: int) -> bool:
+        if ending.handle is not None:
+            return ending.handle == handle and (not ending.places or bool(set(ending.places) & set(places)))
+        if handle == ending.keep or self._began_later(ending, created_at):
+            return False
+        return not ending.places or bool(set(ending.places) & set(places))
 
     def _put_off(self) -> None:
         self._due = time.monotonic() + self._pause
@@ -206,21 +218,20 @@ class Endings:
             header, _ = self._store.open(handle, record)
         except RecordCorrupted:
             return False  # it lets nobody in
-        return handle != ending.keep and header.created_at <= ending.at
+        return handle != ending.keep and not self._began_later(ending, header.created_at)
+
+    def _began_later(self, ending: Ending, created_at: int) -> bool:
+        """Say whether a session was created after *ending* was asked for.
+
+        Of one from the future nobody can say: the store's clock has been set back since. It ends rather than lives.
+        """
+        return ending.at < created_at <= self.now()
 
     async def _remove(self, handle: Handle, place: Place | None, cause: Cause, receipt: Receipt) -> None:
         listed = place is not None
         await self._store.remove(
             handle, place, only_if_listed=listed, event=EventType.REVOKED, cause=cause, receipt=receipt
         )
-
-
-def _means(ending: Ending, handle: Handle, places: tuple[Place, ...], created_at: int) -> bool:
-    if ending.handle is not None:
-        return ending.handle == handle and (not ending.places or bool(set(ending.places) & set(places)))
-    if created_at > ending.at or handle == ending.keep:
-        return False
-    return not ending.places or bool(set(ending.places) & set(places))
 
 
 def _name(ending: Ending) -> str | None:

@@ -44,6 +44,10 @@ class Transport(Protocol):
         """
         ...
 
+    def time_left(self) -> float:
+        """Say how many seconds a call has that is made here and now. Raises StoreUnavailable for as good as none."""
+        ...
+
     async def has_stood_since(self, moment: float) -> bool:
         """Make sure that no server has taken another's place since *moment* (monotonic, seconds); False: one has.
 

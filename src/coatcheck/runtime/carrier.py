@@ -161,10 +161,14 @@ class Carrier(ABC):
                 await self._wait_for_retry(call)
         return self.topology.changed_at < moment
 
+    def time_left(self) -> float:
+        """See `Transport.time_left`."""
+        shared = deadline.current()
+        return self.settings.deadline if shared is None else self._left(shared, monotonic())
+
     def patience(self) -> float:
         """Say for how many seconds a signal is waited for: a quarter of the time that is left here and now."""
-        shared = deadline.current()
-        return (self.settings.deadline if shared is None else self._left(shared, monotonic())) / 4
+        return self.time_left() / 4
 
     def _time_for(self, commands: int) -> float:
         return self.settings.deadline * max(1, commands / _COMMANDS_A_DEADLINE)

@@ -10,7 +10,7 @@ from coatcheck.runtime.address import Address
 from coatcheck.runtime.batch import Call
 from coatcheck.runtime.breaker import Breaker
 from coatcheck.runtime.errors import FOREIGN, is_refusal, is_untrusted, translated
-from coatcheck.runtime.topology import Asker, Topology
+from coatcheck.runtime.topology import Asker, Topology, share
 
 _AGAIN_SECONDS: Final = 0.05
 
@@ -46,7 +46,7 @@ class Lookout:
             ) from self.reason
         self._looked_at = now
         try:
-            await topology.refresh(asker, min(call.ends_at, now + at_most))
+            await topology.refresh(asker, min(share(call.ends_at, topology.share_of_call), now + at_most))
         except FOREIGN as error:
             call.trouble = error
             if topology.is_usable(monotonic()):

@@ -18,11 +18,12 @@ from redis.exceptions import ConnectionError as LostConnection
 from coatcheck.runtime.address import Node
 from coatcheck.runtime.batch import Batch
 from coatcheck.runtime.errors import is_refusal, is_refused, is_untrusted
-from coatcheck.runtime.topology import Asker, Topology, share
+from coatcheck.runtime.topology import Asker, Topology
 
 log = logging.getLogger("coatcheck")
 
 _CONFIRMATIONS: Final = 3  # so often is a primary confirmed in the time of a lease
+_TRIES: Final = 4  # and so often is that tried in the time for one, where it fails
 _LEAVING: Final = frozenset({b"o_down", b"failover_in_progress"})
 _REST_SECONDS: Final = 5.0  # a sentinel that gave no answer is not asked for so long, where the others are enough
 
@@ -47,6 +48,7 @@ class Sentinel(Topology):
     """The primary that Sentinel names."""
 
     is_stale = True
+    share_of_call = 2  # the primary is to have as much: a silent sentinel is waited for to the end
 
     def __init__(self, seeds: tuple[Node, ...], service: str, lease: float) -> None:
         """Ask *seeds* for the primary of *service*. lease: seconds; 0: rely on what was said until it is in doubt."""
@@ -84,10 +86,10 @@ class Sentinel(Topology):
 
     async def refresh(self, asker: Asker, ends_at: float) -> None:
         """See `Topology.refresh`. Raises Unconfirmed also where the last confirmation still holds."""
-        began, ends_at = monotonic(), share(ends_at, 2)
+        began = monotonic()
         if self._lease:  # others go on meanwhile, as long as the lease lasts
             pause = self._lease / _CONFIRMATIONS
-            self.renew_at = min(began + pause, self._confirmed_at + self._lease)
+            self.renew_at = min(began + pause / _TRIES, self._confirmed_at + self._lease)
             ends_at = min(ends_at, began + pause / 2) if self._is_leased(began) else ends_at
         asked = self._to_ask(began)
         commands = (("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service), ("SENTINEL", "MASTER", self._service))

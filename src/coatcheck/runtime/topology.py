@@ -51,6 +51,8 @@ class Topology(ABC):
     is_known = False
     is_stale = False
     renew_at = inf
+    share_of_call = 1
+    """To look again may take the whole of what a call has left, a half (2), and so on."""
     generation = 0
     changed_at = -inf
     detours = 0

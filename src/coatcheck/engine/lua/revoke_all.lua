@@ -1,10 +1,13 @@
 -- End the sessions of a subject but one, up to a number of them at a time.
 -- KEYS: 1 subject's index  2 expiry index  3 epoch  4 events
 -- ARGV: 1 stem  2 digest  3 handle to keep, or ''  4 at most this many  5 now  6 by whom  7 why
---       8 declared compartments
--- REPLY: {how many ended, how many are left to end}
--- USES: record events index companions
+--       8 declared compartments  9 until when it may be carried out, by the store's own clock (ms)
+-- REPLY: {how many ended, how many are left to end}  {-1, seconds, microseconds}: it comes too late, at that time of the
+--        store, and has done nothing
+-- USES: record events index companions late
 
+local late = too_late(ARGV[9])
+if late then return {-1, late[1], late[2]} end
 local ended, room, epoch = 0, tonumber(ARGV[4]), redis.call('GET', KEYS[3])
 for _, handle in ipairs(redis.call('ZRANGE', KEYS[1], 0, room)) do  -- one more, for it may be the one to keep
   if (handle ~= ARGV[3] or handle == '') and room > 0 then  -- '' keeps none, not one of that name
