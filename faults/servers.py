@@ -180,5 +180,5 @@ def restart_empty(stage: Stage) -> None:
     victim, slots = stage.choose_victim()
     stage.strike(lambda: stage.topology.kill(victim), slots=slots)
     stage.topology.launch(victim)
-    stage.served()
+    stage.await_service(victim)
     stage.settle(_AFTERWARDS, writes=_WRITES_AGAIN)

@@ -237,6 +237,13 @@ class Stage:
             self.wait(lambda: any(cluster.own_slots(heir) for heir in heirs), "another primary")
         self.served()
 
+    def await_service(self, name: str) -> None:
+        """Wait until *name* itself says that it serves: a node of a Cluster does not for two seconds from its start."""
+        if self.cell.kind is TopologyKind.CLUSTER:
+            with self.topology.client(name) as client:
+                self.wait(lambda: client.cluster("INFO")["cluster_state"] == "ok", "it serves again")
+        self.served()
+
     def choose_victim(self) -> tuple[str, frozenset[int] | None]:
         """Name a primary, and in a cluster its slots; its replicas are in `heirs` then."""
         name = self.topology.primary()
