@@ -18,6 +18,9 @@ GRACE: Final = 10.0
 """Seconds for which a former secret is honoured (`SessionPolicy.rotation_grace`)."""
 
 _NEVER: Final = float("inf")
+_IN_DOUBT: Final = 1.0
+"""Seconds within which a session may end that began after all of its subject were to, if that was not acknowledged: so
+badly may a process know the server's time (docs/decisions/0023)."""
 
 
 class Flaw(StrEnum):
@@ -92,6 +95,11 @@ def find_short(history: Iterable[Operation], began: float, ended: float) -> list
     ]
 
 
+def _may_mean(end: Operation, sign_in: Operation) -> bool:
+    """Say whether an end of all sessions of a subject may end the one that began with *sign_in*."""
+    return sign_in.began < end.ended + (_IN_DOUBT if end.outcome is Outcome.UNKNOWN else 0)
+
+
 class _Session:
     """The history of one session."""
 
@@ -103,7 +111,7 @@ class _Session:
         self._grace = grace
         self._reads = sorted((e for e in entries if e.kind is Kind.READ), key=lambda e: e.began)
         self._ends = [e for e in entries if e.kind is Kind.REVOKE and e.outcome is not Outcome.FAILED]
-        self._ends += [e for e in mass if e.outcome is not Outcome.FAILED and e.ended > sign_in.began]
+        self._ends += [e for e in mass if e.outcome is not Outcome.FAILED and _may_mean(e, sign_in)]
         self._rotations = [e for e in entries if e.kind is Kind.ROTATE and e.outcome is not Outcome.FAILED]
         self._totals = _Totals([e for e in entries if e.kind is Kind.ADD and e.outcome is not Outcome.FAILED])
         self._sets: dict[str, list[Operation]] = defaultdict(list)

@@ -53,6 +53,7 @@ class Tally:
     lossy_runs: int = 0
     recovery: list[float] = field(default_factory=list)
     detection: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     """The 50th and 99th percentile and the maximum of the times of operations during the fault, of the worst run."""
     numbers: dict[str, float] = field(default_factory=dict)
@@ -71,9 +72,10 @@ class Tally:
         lost = Counter(_SHORT[finding.flaw] for finding in losses(run, cell, level))
         self.losses = dict(Counter(self.losses) + lost)
         self.lossy_runs += bool(lost)
-        if run.recovery is not None and run.detection is not None:
+        if run.recovery is not None and run.detection is not None and run.late is not None:
             self.recovery.append(round(run.recovery, 3))
             self.detection.append(round(run.detection, 3))
+            self.late.append(round(run.late, 3))
         if run.waits:
             self.waits = max(self.waits, [round(percentile(run.waits, share), 4) for share in (0.5, 0.99, 1)], key=_p99)
         for name, value in run.numbers.items():
@@ -151,7 +153,7 @@ def histogram(tallies: Sequence[Tally]) -> list[str]:
     """Give the histogram of how much later than the servers an application was back."""
     rows = []
     for tally in tallies:
-        over = [mine - theirs for mine, theirs in zip(tally.recovery, tally.detection, strict=True)]
+        over = tally.late or [mine - theirs for mine, theirs in zip(tally.recovery, tally.detection, strict=True)]
         if over:
             counts = Counter(min(len(_STEPS) - 1, bisect_left(_STEPS, late)) for late in over)
             detection = f"{percentile(tally.detection, 0.5):.2f} / {max(tally.detection):.2f}"
@@ -168,7 +170,7 @@ def histogram(tallies: Sequence[Tally]) -> list[str]:
     names = [f"<= {step:g} s" for step in _STEPS[:-1]]
     head = ("cell", "level", "runs", "servers' own time p50 / max (s)", *names, "later", "latest (s)")
     return [
-        "How long after the servers had dealt with it the first operation that it had stopped succeeded, in runs:",
+        "When the servers had dealt with it and somebody tried: how long until the first operation succeeded, in runs:",
         "",
         f"| {' | '.join(head)} |",
         f"|{' --- |' * len(head)}",

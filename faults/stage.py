@@ -68,7 +68,8 @@ class Cell:
 class Run:
     """What came of one run.
 
-    recovery, detection: seconds from the fault to the first success, and to the servers'. seconds: it took in all.
+    recovery, detection: seconds from the fault to the first success, and to the servers'. late: seconds to that success
+    from when somebody first tried after the servers'. seconds: it took in all.
     replays: how often it was played before, and the fault could not begin.
     """
 
@@ -76,6 +77,7 @@ class Run:
     findings: Sequence[Finding]
     recovery: float | None
     detection: float | None
+    late: float | None
     waits: Sequence[float]
     numbers: Mapping[str, float]
     seconds: float
@@ -262,13 +264,15 @@ class Stage:
 
     def _judged(self) -> Run:
         entries = self.further
+        recovery, late = self._recovery()
         duration = (self._calmed or float("inf")) if self._struck else 0.0
         waits = [e.ended - e.began for e in entries if self._struck and self._struck <= e.began < duration]
         return Run(
             entries=entries,
             findings=[*self.findings, *check(entries), *self._short_of_replicas()],
-            recovery=self._recovery(),
+            recovery=recovery,
             detection=None if self._served is None or self._struck is None else self._served - self._struck,
+            late=late,
             waits=waits,
             numbers=self.numbers,
             seconds=time.monotonic() - self._began,
@@ -279,15 +283,19 @@ class Stage:
             return []
         return find_short(filter(self._is_concerned, self.further), *self._short)
 
-    def _recovery(self) -> float | None:
-        struck, entries = self._struck, self.workload.ledger.entries if self._served else ()
-        if self._served is None or struck is None:
-            return None
-        worked = (
-            e.ended for e in entries if e.began >= self._felt and e.outcome is Outcome.DONE and self._is_concerned(e)
-        )
-        tried = any(e.kind is Did.READ and e.began >= self._served and self._is_concerned(e) for e in entries)
-        return min(worked, default=float("inf")) - struck if tried else None  # by chance, nobody may have wanted it
+    def _recovery(self) -> tuple[float | None, float | None]:
+        """Give `Run.recovery` and `Run.late`; None where by chance nobody has wanted what was lost."""
+        if self._served is None or self._struck is None:
+            return None, None
+        served, entries = self._served, self.workload.ledger.entries
+        concerned = [e for e in entries if e.began >= self._felt and self._is_concerned(e)]
+        back = min((e.ended for e in concerned if e.outcome is Outcome.DONE), default=float("inf"))
+        is_short = self.level.needs_replicas and self._short  # then no write is acknowledged, whoever serves
+        tried = [e.began for e in concerned if e.began >= served and (e.kind is Did.READ or not is_short)]
+        if not tried:
+            return None, None
+        since = served if back <= min(tried) else min(tried)
+        return back - self._struck, back - since
 
     def _is_concerned(self, entry: Operation) -> bool:
         return self._slots is None or (bool(entry.handle) and self.is_on_victim(entry.handle))

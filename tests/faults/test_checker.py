@@ -156,6 +156,21 @@ def test_sign_in_beside_revoke_all():
     assert story.flaws() == []
 
 
+@pytest.mark.requirement("R25")
+@pytest.mark.parametrize(
+    ("outcome", "later", "flaws"),
+    [(Outcome.UNKNOWN, 0.5, []), (Outcome.UNKNOWN, 1.5, ["SIGN_IN_MISSING"]), (Outcome.DONE, 0.5, ["SIGN_IN_MISSING"])],
+)
+def test_sign_in_after_revoke_all(outcome, later, flaws):
+    """A session that signs in after all of its subject ended lives; shortly after an end that is pending it may end."""
+    story = Story()
+    end = story.tell(Kind.REVOKE_ALL, session="", at=1, outcome=outcome)
+    story.sign_in(at=end.ended + later)
+    story.read(None, at=5)
+
+    assert story.flaws() == flaws
+
+
 def test_revoke_all_of_another_subject(story):
     """A revocation of another subject's sessions explains nothing."""
     story.tell(Kind.REVOKE_ALL, session="", subject="bob")

@@ -14,7 +14,8 @@ from faults.workload import POLICY
 def judged(cell, level, *flaws):
     """Give the violations and the losses of a run with *flaws*, by name."""
     findings = [Finding(flaw, "s1", None) for flaw in flaws]
-    run = Run(entries=[], findings=findings, recovery=None, detection=None, waits=[], numbers={}, seconds=0.0)
+    nothing = dict.fromkeys(("recovery", "detection", "late"))
+    run = Run(entries=[], findings=findings, **nothing, waits=[], numbers={}, seconds=0.0)
     return tuple([found.flaw.name for found in judge(run, CELLS[cell], level)] for judge in (violations, losses))
 
 
