@@ -246,6 +246,10 @@ class LazySession(SessionMixin):
     def __contains__(self, name: object) -> bool:
         return name in self.full()
 
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Give an attribute, which is set to *default* first where there is none."""
+        return self.full().setdefault(name, default)
+
     def clear(self) -> None:
         """Remove every attribute, also those that other requests add meanwhile."""
         self.full().clear()

@@ -40,6 +40,38 @@ def test_save_of_a_change(sessions, stored):
     assert mine.status is Status.CLEAN
 
 
+@pytest.mark.requirement("R38")
+def test_requests_that_begin_the_same_dict(sessions, stored, pair):
+    """Two requests that find no dict, and each begin it with `setdefault`, share it: nothing of either is lost."""
+    mine, yours = pair
+    mine.setdefault("cart", {})["ink"] = 1
+    yours.setdefault("cart", {})["pen"] = 2
+    assert yours.setdefault("cart", {}) == {"pen": 2}
+
+    sessions.save(mine)
+    sessions.save(yours)
+
+    assert sessions.load(stored.identifier)["cart"] == {"ink": 1, "pen": 2}
+    assert yours["cart"] == {"ink": 1, "pen": 2}
+
+
+def test_default_of_what_is_there_meanwhile(sessions, stored, pair):
+    """What another request has set meanwhile stays; what this one has deleted before, it sets."""
+    mine, yours = pair
+    mine["new"] = "mine"
+    assert yours.setdefault("new", "yours") == "yours"
+    del yours["b"]
+    assert yours.setdefault("b") is None
+    yours.setdefault("m", 5)
+    yours.increment("m")
+
+    sessions.save(mine)
+    sessions.save(yours)
+
+    found = sessions.load(stored.identifier)
+    assert (found["new"], found["b"], found["m"]) == ("mine", None, 6)
+
+
 @pytest.mark.requirement("R39")
 def test_save_without_a_change(sessions, stored, server):
     """A session that was only read is not written."""

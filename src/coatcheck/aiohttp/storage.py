@@ -91,6 +91,10 @@ class StoredSession(TheirSession):
     def __delitem__(self, name: str) -> None:
         del self.session[name]
 
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Give an attribute, which is set to *default* first where there is none."""
+        return self.session.setdefault(name, default)
+
 
 class Storage(AbstractStorage):
     """A storage for aiohttp-session: ``aiohttp_session.setup(app, Storage())``.

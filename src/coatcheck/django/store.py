@@ -110,6 +110,20 @@ class SessionStore(SessionBase):
         await super().aset(key, value)
         self._signs_in |= key == SESSION_KEY
 
+    def setdefault(self, key: str, value: Any) -> Any:
+        """Give an attribute, which is set to *value* first where there is none."""
+        return self._set_default(self._get_session(), key, value)
+
+    async def asetdefault(self, key: str, value: Any) -> Any:
+        """Do as `setdefault`."""
+        return self._set_default(await self._aget_session(), key, value)
+
+    def _set_default(self, session: Session, key: str, value: Any) -> Any:
+        is_new = key not in session
+        self.modified |= is_new
+        self._signs_in |= is_new and key == SESSION_KEY
+        return session.setdefault(key, value)
+
     def clear(self) -> None:
         """Remove every attribute. What is not loaded yet is cleared when it is, at the latest when it is saved."""
         if self.visit.session is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from coatcheck.model.caps import Caps
 from coatcheck.model.codec import decode, encode, is_immutable
-from coatcheck.model.delta import Delete, Increment, Operation, Set, difference
+from coatcheck.model.delta import Default, Delete, Increment, Operation, Set, difference
 from coatcheck.model.errors import SessionConflict
 
 
@@ -59,6 +59,18 @@ class Attributes(MutableMapping[str, Any]):
         unchanged = self._put(name, value) and name not in self._operations and not self._cleared
         if not unchanged:
             self._operations[name] = [Set((name,), self._current[name])]
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Give attribute *name*, which is set to *default* first where there is none: by nobody else either, meanwhile.
+
+        So two requests that begin the same dict, each with other keys, both win.
+        """
+        if name not in self:
+            is_first = (name := _plain(name)) not in self._operations and not self._cleared
+            self[name] = default
+            if is_first:
+                self._operations[name] = [Default((name,), self._current[name])]
+        return self[name]
 
     def __delitem__(self, name: str) -> None:
         """Remove attribute *name*; KeyError if there is none."""

@@ -29,6 +29,13 @@ class Set(_Operation, frozen=True, gc=False):
     value: bytes
 
 
+class Default(_Operation, frozen=True, gc=False):
+    """Put *value* (encoded) at the attribute *path* unless there is one: two requests that begin a dict share it."""
+
+    path: Path
+    value: bytes
+
+
 class Delete(_Operation, frozen=True, gc=False):
     """Remove what is at *path*, if anything; the empty path removes every attribute."""
 
@@ -42,7 +49,7 @@ class Increment(_Operation, frozen=True, gc=False):
     by: int | float
 
 
-Operation = Set | Delete | Increment
+Operation = Set | Default | Delete | Increment
 
 
 def apply(operations: Iterable[Operation], attributes: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -59,6 +66,8 @@ def apply(operations: Iterable[Operation], attributes: Mapping[str, bytes]) -> d
         match operation:
             case Set(path=(_,)):
                 result[name] = operation.value
+            case Default():
+                result.setdefault(name, operation.value)
             case Delete(path=(_,)):
                 result.pop(name, None)
             case Increment():
