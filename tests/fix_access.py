@@ -48,6 +48,21 @@ class Guarded:
             node.execute_command("ACL SETUSER", name, "reset", "on", f">{password}", *rules)
         return self.url_of(name, password)
 
+    @contextmanager
+    def allowing(self, url: str, **options: Any) -> Iterator[None]:
+        """Let the user of *url* do meanwhile what these options of `access_rules` allow besides."""
+        name, usual = urlsplit(url).username, access_rules("cc")
+        more = [rule for rule in access_rules("cc", **options) if rule not in usual]
+        if "+waitaof" in more and self.nodes[0].execute_command("COMMAND INFO", "waitaof") == [None]:
+            pytest.skip("Redis before 7.2 has no WAITAOF")
+        for node in self.all_nodes:
+            node.execute_command("ACL SETUSER", name, *more)
+        try:
+            yield
+        finally:
+            for node in self.all_nodes:
+                node.execute_command("ACL SETUSER", name, *(rule.replace("+", "-", 1) for rule in more))
+
     def url_of(self, name: str, password: str) -> str:
         """Give the URL to connect with as a user."""
         return self._url.replace("://", f"://{name}:{password}@")

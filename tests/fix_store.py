@@ -202,12 +202,19 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def server(shared_server: Server) -> Iterator[Server]:
-    """Give the server, emptied. Where a bare user uses it, nothing may be refused to that user."""
+def server(request: pytest.FixtureRequest, shared_server: Server) -> Iterator[Server]:
+    """Give the server, emptied. Where a bare user uses it, nothing may be refused to that user.
+
+    The mark `access` says which options of `access_rules` the test's sessions need.
+    """
     shared_server.client.flushall()
-    yield shared_server
-    if shared_server.guarded is not None:
-        assert shared_server.guarded.refused() == []
+    guarded, mark = shared_server.guarded, request.node.get_closest_marker("access")
+    if guarded is None:
+        yield shared_server
+        return
+    with guarded.allowing(shared_server.url, **(mark.kwargs if mark else {})):
+        yield shared_server
+    assert guarded.refused() == []
 
 
 @pytest.fixture

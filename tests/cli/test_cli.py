@@ -23,7 +23,7 @@ USAGE = 2
 @pytest.fixture
 def command(server, key, monkeypatch, capsys):
     """Give a function that runs the command line on the server of the test: exit code, output, errors."""
-    for name in [name for name in os.environ if name.startswith("COATCHECK_")]:
+    for name in [name for name in os.environ if name.startswith("COATCHECK_") and name != "COATCHECK_DEADLINE"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("COATCHECK_URL", server.url)
     monkeypatch.setenv("COATCHECK_KEYS", key)

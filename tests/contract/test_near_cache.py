@@ -17,6 +17,8 @@ from coatcheck import (
 )
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.access(near_cache=True)
+
 STALENESS = timedelta(milliseconds=300)
 HOUR = timedelta(hours=1)
 

@@ -91,7 +91,13 @@ def revocations(sessions, devices):
 
 @pytest.mark.requirement("R19")
 @pytest.mark.requirement("R41")
-@pytest.mark.parametrize("staleness", [0, 20], ids=["store", "near cache"])
+@pytest.mark.parametrize(
+    "staleness",
+    [
+        pytest.param(0, id="store"),
+        pytest.param(20, id="near cache", marks=pytest.mark.access(near_cache=True)),
+    ],
+)
 def test_no_worker_accepts_what_was_revoked(open_sessions, server, key, staleness):
     """Of 10,000 requests to 4 processes, none that began after a revocation was acknowledged is accepted or saved.
 

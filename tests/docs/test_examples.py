@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from coatcheck import Durability, Level
 from tests.fix_store import Server
 
 ROOT = Path(__file__).parents[2]
@@ -223,6 +224,13 @@ asyncio.run(visit())
 """,
 }
 
+# What the store's user must be allowed to do besides, for which examples.
+_NEEDS = {
+    "near-cache": pytest.mark.access(near_cache=True),
+    "near-refresh": pytest.mark.access(near_cache=True),
+    "durability": pytest.mark.access(durability=Durability(sign_in=Level.DISK)),
+}
+
 
 def _examples() -> list[object]:
     found = EXAMPLE.findall((ROOT / "README.md").read_text())
@@ -235,7 +243,10 @@ def _examples_of_docs() -> list[object]:
     for document in sorted((ROOT / "docs").glob("*.md")):
         for name, code in EXAMPLE.findall(document.read_text()):
             programs[document.stem, name] = programs.get((document.stem, name), "") + code
-    return [pytest.param(name, code, id=f"{document}-{name}") for (document, name), code in programs.items()]
+    return [
+        pytest.param(name, code, id=f"{document}-{name}", marks=_NEEDS.get(name, ()))
+        for (document, name), code in programs.items()
+    ]
 
 
 def _run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -356,6 +356,7 @@ def test_outbox_refused(tmp_path, path, monkeypatch):
     assert (tmp_path / "other").exists()
 
 
+@pytest.mark.access(durability=Durability(revocation=Level.REPLICAS))
 def test_short_of_its_level(make):
     """An end that no replica has confirmed is pending; where the policy is not strict it is no error, but counted."""
     short = {"revocation": Level.REPLICAS, "timeout": timedelta(milliseconds=5)}

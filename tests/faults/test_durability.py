@@ -251,6 +251,7 @@ def test_forgotten_scripts(start_topology, open_at):
 
 @pytest.mark.anyio
 @pytest.mark.requirement("R46")
+@pytest.mark.access(durability=Durability(rotation=Level.REPLICAS))
 async def test_rotation_that_another_has_done(server, key):
     """Whose rotation another request has done already is told too that it is not as durable as the policy asks."""
     policy = SessionPolicy(durability=Durability(rotation=Level.REPLICAS, timeout=timedelta(milliseconds=50)))

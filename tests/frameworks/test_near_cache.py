@@ -7,6 +7,8 @@ import pytest
 import coatcheck
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.access(near_cache=True)
+
 STALENESS = 0.5
 
 

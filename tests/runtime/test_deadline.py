@@ -439,6 +439,7 @@ def test_waiting_for_a_turn(open_slow, moving):
 
 
 @pytest.mark.requirement("R50")
+@pytest.mark.access(near_cache=True)
 def test_sign_in_after_a_wait_on_purpose(open_slow):
     """What the policy has an operation wait for on purpose, and not for the store, is no part of its deadline."""
     near = NearCache(staleness=timedelta(seconds=2), ends_wait=True)
@@ -597,19 +598,21 @@ async def test_little_time_leaves_the_shared_connection(server, anyio_backend):
     transport = AsyncTransport(Address(server.url), {"deadline": DEADLINE})
     await transport.call(("PING",))
     node = transport.topology.sole or Node(server.socket, 0)
-    hurried = Batch(node, [("BLPOP", "cc:empty", "0.2")], [0])
+    hurried = Batch(node, [("ZCARD", "cc:{t}:a")], [0])
+    server.client.client_pause(200)
     waiting = asyncio.create_task(transport.exchange([hurried], time.monotonic() + 0.05))
     await asyncio.sleep(0)
-    patient = Batch(node, [("ECHO", "mine")], [0])
+    patient = Batch(node, [("MGET", "cc:{t}:a")], [0])
     await transport.exchange([patient], time.monotonic() + SECONDS)
     await waiting
 
     assert isinstance(hurried.error, NoAnswer)
-    assert (patient.error, patient.replies) == (None, [b"mine"])
+    assert (patient.error, patient.replies) == (None, [[None]])
     await transport.aclose()
 
 
 @pytest.mark.requirement("R46", "R50")
+@pytest.mark.access(durability=Durability(sign_in=Level.REPLICAS))
 def test_two_waits_in_one_deadline(open_sessions):
     """Of two writes that wait in one operation the second has what the first has left, and says that it fell short."""
     durability = Durability(sign_in=Level.REPLICAS, revocation=Level.REPLICAS, strict=False)
@@ -625,6 +628,7 @@ def test_two_waits_in_one_deadline(open_sessions):
 
 
 @pytest.mark.requirement("R46", "R50")
+@pytest.mark.access(durability=Durability(sign_in=Level.REPLICAS))
 def test_sign_in_that_falls_short_and_has_no_time_left(open_slow):
     """A sign-in that falls short, and cannot be ended again in the time that is left, ends along with a later call."""
     durability = Durability(sign_in=Level.REPLICAS, timeout=timedelta(milliseconds=5))
@@ -646,6 +650,7 @@ def test_sign_in_that_falls_short_and_has_no_time_left(open_slow):
 
 
 @pytest.mark.requirement("R46")
+@pytest.mark.access(durability=Durability(sign_in=Level.REPLICAS))
 @pytest.mark.parametrize("kind", [BlockingTransport, AsyncTransport])
 def test_server_that_says_nothing_of_a_wait(server, monkeypatch, kind):
     """Where a write is answered, and the wait behind it is not in time, the write fell short: no unknown outcome."""

@@ -20,6 +20,8 @@ from faults.proxy import Proxy
 from tests.contract.test_near_cache import held, seen_in_time
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.access(near_cache=True)
+
 STALENESS = timedelta(milliseconds=300)
 POLICY = SessionPolicy(near_cache=NearCache(staleness=STALENESS))
 BOUND = STALENESS.total_seconds()

@@ -392,7 +392,7 @@ def test_reply_that_nobody_asked_for(idle):
     sock.sendall(b"PING\r\n")
     select.select([sock], [], [], 10)
 
-    assert run(transport.call(("ECHO", "mine"))) == [b"mine"]
+    assert run(transport.call(("MGET", "cc:{t}:a"))) == [[None]]
     assert sock.fileno() == -1
 
 
@@ -402,20 +402,21 @@ def test_connection_that_was_closed_while_idle(idle, server):
     server.client.client_kill_filter(_type="normal", skipme=True)
     select.select([sock], [], [], 10)
 
-    assert run(transport.call(("ECHO", "mine"))) == [b"mine"]
+    assert run(transport.call(("MGET", "cc:{t}:a"))) == [[None]]
     assert transport._budget._tokens == 10
 
 
-def test_connections_are_used_again(idle):
+def test_connections_are_used_again(idle, server):
     """Who asks one thing after the other uses one connection, also after one whose reply did not come."""
     transport, _ = idle
+    server.client.xgroup_create("cc:{t}:e", "audit", mkstream=True)
     for _ in range(3):
         run(transport.call(("PING",)))
     with pytest.raises(StoreUnavailable):
-        run(transport.call(("BLPOP", "empty", 0)))
+        run(transport.call(("XREADGROUP", "GROUP", "audit", "one", "BLOCK", 0, "STREAMS", "cc:{t}:e", ">")))
     (pool,) = transport._pools.values()
 
-    assert run(transport.call(("ECHO", "mine"))) == [b"mine"]
+    assert run(transport.call(("MGET", "cc:{t}:a"))) == [[None]]
     assert pool._made == 1
 
 
