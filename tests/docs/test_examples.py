@@ -48,8 +48,9 @@ from django.http import JsonResponse
 from django.urls import path
 
 def add(request, item):
-    request.session.setdefault("cart", []).append(item)
-    return JsonResponse(request.session["cart"], safe=False)
+    cart = request.session.setdefault("cart", {})
+    cart[item] = cart.get(item, 0) + 1
+    return JsonResponse(cart)
 
 urlpatterns = [path("cart/<item>", add)]
 settings.configure(
@@ -65,7 +66,7 @@ print(client.post("/cart/pen", secure=True).json())
 """,
     "library": """
 assert sessions.load(cookie) is None
-bag = sessions.create({"cart": ["book", "pen"]})
+bag = sessions.create({"cart": {"book": 1, "pen": 1}})
 print(sessions.load(sign_in(bag.identifier, "ada", "laptop"))["cart"])
 """,
 }
@@ -260,7 +261,7 @@ def test_example_of_the_readme(name: str, code: str, server: Server, key: str) -
     done = _run("-W", "error", "-c", code + _VISITS[name], COATCHECK_URL=server.url, COATCHECK_KEYS=key)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "['book', 'pen']"
+    assert done.stdout.splitlines()[-1] == "{'book': 1, 'pen': 1}"
 
 
 @pytest.mark.parametrize(("name", "code"), _examples_of_docs())
