@@ -11,7 +11,7 @@ import pytest
 import redis
 
 import coatcheck
-from coatcheck import EventType, SessionPolicy, new_key
+from coatcheck import EventType, RevocationPending, SessionPolicy, new_key
 from coatcheck.cli import main
 from coatcheck.engine.access import access_rules
 from coatcheck.model.keyring import Keyring
@@ -213,6 +213,62 @@ def test_sweep(command, server, sessions, key):
 
     assert command("sweep") == (0, "1 sessions have ended\n", "")
     assert command("sweep") == (0, "0 sessions have ended\n", "")
+
+
+@pytest.fixture
+def kept_end(sessions, key, monkeypatch, tmp_path):
+    """Give a session of ada's, and the outbox in which a process has left its end when the store was away."""
+    session, outbox = signed_in(sessions), tmp_path / "outbox"
+    away = coatcheck.Sessions(f"unix://{tmp_path}/nothing", keys=key, outbox=outbox)
+    with away, pytest.raises(RevocationPending):
+        away.revoke_all("ada")
+    monkeypatch.setenv("COATCHECK_OUTBOX", str(outbox))
+    return session, outbox
+
+
+@pytest.mark.requirement("R25")
+def test_sweep_with_an_outbox(command, sessions, kept_end):
+    """A sweep with the application's keys carries out what its outbox has kept, and says so."""
+    session, outbox = kept_end
+
+    code, out, err = command("sweep")
+
+    assert (code, err) == (0, "")
+    assert out == f"0 sessions have ended\n1 of 1 ends that {outbox} has kept are carried out\n"
+    assert sessions.load(session.identifier) is None
+    assert outbox.read_bytes() == b""
+
+
+@pytest.mark.requirement("R25")
+def test_sweep_without_the_keys(command, sessions, kept_end, monkeypatch):
+    """A sweep without a key, or with another than the application's, leaves the outbox as it is, and says why."""
+    session, outbox = kept_end
+    before = outbox.read_bytes()
+
+    monkeypatch.setenv("COATCHECK_KEYS", new_key())
+    assert command("sweep")[:2] == (0, "0 sessions have ended\n")
+    assert outbox.read_bytes() == before
+    monkeypatch.delenv("COATCHECK_KEYS")
+    code, out, err = command("sweep")
+
+    assert (code, out) == (0, "0 sessions have ended\n")
+    assert err == (
+        f"coatcheck: {outbox} is left as it is: what it keeps can be carried out with the application's keys only, so "
+        "set COATCHECK_KEYS or COATCHECK_KEYS_FILE too\n"
+    )
+    assert outbox.read_bytes() == before
+    assert sessions.load(session.identifier) is not None
+
+
+@pytest.mark.requirement("R25")
+def test_check_leaves_the_outbox(command, kept_end):
+    """A command that works with any key does not open the outbox."""
+    _, outbox = kept_end
+    before = outbox.read_bytes()
+
+    command("check")
+
+    assert outbox.read_bytes() == before
 
 
 def test_list_of_sessions(command, sessions):

@@ -1,14 +1,14 @@
 """The commands, put together; what they raise becomes a line on the standard error, and an exit code."""
 
-import sys
+import os
 from typing import Annotated
 
 import typer
 
 from coatcheck.cli import dictionary, keys, sessions
 from coatcheck.cli.check import check
-from coatcheck.cli.options import Prefix, Url, open_sessions
-from coatcheck.cli.output import show
+from coatcheck.cli.options import Prefix, Url, has_keys, open_sessions
+from coatcheck.cli.output import complain, show
 from coatcheck.cli.policy import policy
 from coatcheck.cli.up import up
 from coatcheck.engine.access import access_rules
@@ -37,7 +37,7 @@ def run() -> int:
     try:
         app()
     except SessionError as error:
-        sys.stderr.write(f"coatcheck: {error}\n")
+        complain(str(error))
         return 2 if isinstance(error, ConfigurationError) else 3 if isinstance(error, StoreError) else 1
     return 0
 
@@ -82,6 +82,19 @@ def acl(
 
 @app.command()
 def sweep(*, url: Url = None, prefix: Prefix = None) -> None:
-    """Settle the sessions that have expired, so that users' lists are short and every end is told. Run it from cron."""
-    with open_sessions(url, prefix, any_key=True) as opened:
+    """Settle the sessions that have expired, so that users' lists are short and every end is told. Run it from cron.
+
+    It needs no key. With COATCHECK_OUTBOX and the application's keys it carries out the ends, too, that are kept there.
+    """
+    outbox = os.environ.get("COATCHECK_OUTBOX")
+    is_keyed = bool(outbox) and has_keys(url)
+    with open_sessions(url, prefix, any_key=not is_keyed) as opened:
+        kept = opened.pending_revocations()
         show(f"{opened.sweep()} sessions have ended")
+        if kept:
+            show(f"{kept - opened.pending_revocations()} of {kept} ends that {outbox} has kept are carried out")
+    if outbox and not is_keyed:
+        complain(
+            f"{outbox} is left as it is: what it keeps can be carried out with the application's keys only, so set "
+            "COATCHECK_KEYS or COATCHECK_KEYS_FILE too"
+        )

@@ -214,11 +214,13 @@ class Endings:
             await self._remove(handle, place, ending.cause, receipt)
 
     def _is_meant(self, ending: Ending, handle: Handle, record: bytes) -> bool:
+        if handle == ending.keep:
+            return False
         try:
             header, _ = self._store.open(handle, record)
         except RecordCorrupted:
-            return False  # it lets nobody in
-        return handle != ending.keep and not self._began_later(ending, header.created_at)
+            return True  # who has the key that lacks here may be let in by it; and nobody can say when it began
+        return not self._began_later(ending, header.created_at)
 
     def _began_later(self, ending: Ending, created_at: int) -> bool:
         """Say whether a session was created after *ending* was asked for.
