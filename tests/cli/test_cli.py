@@ -211,14 +211,20 @@ def test_sweep(command, server, sessions, key):
     (index,) = server.keys("}:x")
     server.client.zadd(index, dict.fromkeys(server.client.zrange(index, 0, -1), 1))
 
-    assert command("sweep") == (0, "1 sessions have ended\n", "")
+    assert command("sweep") == (0, "1 session has ended\n", "")
     assert command("sweep") == (0, "0 sessions have ended\n", "")
 
 
 @pytest.fixture
-def kept_end(sessions, key, monkeypatch, tmp_path):
+def session(sessions):
+    """Give a session of ada's."""
+    return signed_in(sessions)
+
+
+@pytest.fixture
+def kept_end(session, key, monkeypatch, tmp_path):
     """Give a session of ada's, and the outbox in which a process has left its end when the store was away."""
-    session, outbox = signed_in(sessions), tmp_path / "outbox"
+    outbox = tmp_path / "outbox"
     away = coatcheck.Sessions(f"unix://{tmp_path}/nothing", keys=key, outbox=outbox)
     with away, pytest.raises(RevocationPending):
         away.revoke_all("ada")
@@ -282,7 +288,7 @@ def test_list_of_sessions(command, sessions):
     assert (handle, device, none) == (str(session.handle), "phone", "")
     assert created <= seen < idle < absolute
     assert session.identifier not in out
-    assert command("sessions", "list", "bob") == (0, "", "")
+    assert command("sessions", "list", "bob")[:2] == (0, "")
 
 
 def test_list_on_a_terminal(server, sessions, key):
@@ -345,7 +351,34 @@ def test_end_all(command, sessions):
     assert command("sessions", "end-all", "ada", "--keep", kept.handle) == (0, "2 sessions have ended\n", "")
     assert [sessions.load(session.identifier) for session in others] == [None, None]
     assert sessions.load(kept.identifier) is not None
-    assert command("sessions", "end-all", "ada") == (0, "1 sessions have ended\n", "")
+    assert command("sessions", "end-all", "ada") == (0, "1 session has ended\n", "")
+
+
+@pytest.mark.requirement("R21", "R60")
+@pytest.mark.parametrize("name", ["list", "end-all", "erase"])
+def test_where_nothing_was_found(command, session, sessions, key, name, monkeypatch):
+    """Where nothing is found, that is no proof: it says under which keys and prefix it was looked for."""
+    done = "" if name == "list" else "0 sessions have ended\n"
+    text = (
+        "coatcheck: nothing of '{who}' was found under the prefix {prefix} and the key {keys}. With another prefix or "
+        "other keys than the application's nothing is ever found: see COATCHECK_PREFIX and `coatcheck keys list`\n"
+    )
+    own, other, more = fingerprint(key), new_key(), new_key()
+
+    shown = text.format(who="bob", prefix="cc", keys=own)
+    assert command("sessions", name, "bob") == (0, done, shown)
+    shown = text.format(who="ada", prefix="shop", keys=own)
+    assert command("sessions", name, "ada", "--prefix", "shop") == (0, done, shown)
+    monkeypatch.setenv("COATCHECK_KEYS", f"{other},{more}")
+    monkeypatch.setenv("COATCHECK_PREFIX", "cc")
+    shown = text.format(who="ada", prefix="cc", keys=f"{fingerprint(other)} or {fingerprint(more)}")
+    assert command("sessions", name, "ada") == (0, done, shown)
+    assert sessions.load(session.identifier) is not None
+
+
+def test_nothing_but_the_kept_session(command, session):
+    """Where the session that is to be kept is the only one there is, no mistake is suspected."""
+    assert command("sessions", "end-all", "ada", "--keep", session.handle) == (0, "0 sessions have ended\n", "")
 
 
 @pytest.mark.requirement("R60")
@@ -359,7 +392,7 @@ def test_erase(command, sessions, server, key):
 
     done = command("sessions", "erase", "ada", "--compartment", "cart")
 
-    assert done == (0, "1 sessions have ended, and nothing is kept\n", "")
+    assert done == (0, "1 session has ended, and nothing is kept\n", "")
     assert server.keys(session.handle.name) == []
     told = [event.subject_digest for event in sessions.read_events("test", "one")]
     assert set(told) & sessions.subject_digests("ada") == set()
@@ -373,6 +406,42 @@ def test_store_that_is_not_there(command, monkeypatch, tmp_path):
 
     assert (code, out) == (3, "")
     assert err.startswith(f"coatcheck: unix://{tmp_path}/nothing cannot be reached")
+
+
+@pytest.mark.requirement("R25")
+def test_end_in_an_outage(command, monkeypatch, tmp_path, session):
+    """An end that is not confirmed is exit code 3; the text promises nothing that nobody does."""
+    monkeypatch.setenv("COATCHECK_URL", f"unix://{tmp_path}/nothing")
+
+    for arguments in (("end-all", "ada"), ("end", session.handle)):
+        code, out, err = command("sessions", *arguments)
+
+        assert (code, out) == (3, "")
+        assert err.startswith(
+            f"coatcheck: NOT confirmed, so count on nothing: unix://{tmp_path}/nothing cannot be reached"
+        )
+        assert err.endswith(". Nobody goes on with it: run the command again when the store answers\n")
+        assert "this process" not in err
+
+
+@pytest.mark.requirement("R25")
+def test_end_in_an_outage_with_an_outbox(command, monkeypatch, tmp_path, sessions, server, session):
+    """With an outbox the text says where the end is kept and who carries it out, and that is so."""
+    outbox = tmp_path / "outbox"
+    monkeypatch.setenv("COATCHECK_OUTBOX", str(outbox))
+    monkeypatch.setenv("COATCHECK_URL", f"unix://{tmp_path}/nothing")
+
+    code, out, err = command("sessions", "end-all", "ada")
+
+    assert (code, out) == (3, "")
+    assert err.startswith("coatcheck: NOT confirmed, so count on nothing: ")
+    assert err.endswith(
+        f". It is kept in {outbox}: `coatcheck sweep`, or a process that starts, with this outbox and the same keys "
+        "carries it out. To be sure of it sooner, run the command again when the store answers\n"
+    )
+    monkeypatch.setenv("COATCHECK_URL", server.url)
+    assert command("sweep")[0] == 0
+    assert sessions.load(session.identifier) is None
 
 
 @pytest.mark.requirement("R60")

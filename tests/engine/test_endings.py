@@ -281,8 +281,9 @@ def test_outbox_survives_the_process(make, wire, path, end, box):
     session = sign_in(first)
     identifier = session.identifier
     wire.is_cut = True
-    with pytest.raises(RevocationPending):
+    with pytest.raises(RevocationPending) as pending:
         run(end(first, session))
+    assert pending.value.is_kept
     wire.is_cut = False
     second = make(box())
     assert second.pending_revocations() == 1
@@ -410,9 +411,10 @@ def test_outbox_that_fails(make, wire, path, caplog, box):
     path.unlink()
     path.mkdir()
     wire.is_cut = True
-    with pytest.raises(RevocationPending):
+    with pytest.raises(RevocationPending) as pending:
         run(sessions.revoke(session))
 
+    assert not pending.value.is_kept
     assert "session_outbox_failed" in [record.msg for record in caplog.records]
     assert sessions.pending_revocations() == 1
 

@@ -13,7 +13,7 @@ from coatcheck.cli.policy import policy
 from coatcheck.cli.up import up
 from coatcheck.engine.access import access_rules
 from coatcheck.model.durability import Durability, Level
-from coatcheck.model.errors import ConfigurationError, SessionError, StoreError
+from coatcheck.model.errors import ConfigurationError, RevocationPending, SessionError, StoreError
 from coatcheck.runtime.address import prefix_or_default
 
 app = typer.Typer(
@@ -36,10 +36,25 @@ def run() -> int:
     """Carry out the command that the process was started with; give the exit code, or exit with it."""
     try:
         app()
+    except RevocationPending as pending:
+        complain(_unconfirmed(pending))
+        return 3
     except SessionError as error:
         complain(str(error))
         return 2 if isinstance(error, ConfigurationError) else 3 if isinstance(error, StoreError) else 1
     return 0
+
+
+def _unconfirmed(pending: RevocationPending) -> str:
+    """Say what became of an end: this process, which would go on with it, is over."""
+    text = f"NOT confirmed, so count on nothing: {str(pending.__cause__).removesuffix('.')}. "
+    if pending.is_kept:
+        return (
+            f"{text}It is kept in {os.environ.get('COATCHECK_OUTBOX')}: `coatcheck sweep`, or a process that starts, "
+            "with this outbox and the same keys carries it out. To be sure of it sooner, run the command again when "
+            "the store answers"
+        )
+    return f"{text}Nobody goes on with it: run the command again when the store answers"
 
 
 @app.command()

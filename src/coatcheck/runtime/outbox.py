@@ -47,7 +47,7 @@ class Outbox:
             raise ConfigurationError(f"the outbox {path} is open to others: chmod 600 {path}")
 
     def load(self) -> list[Ending]:
-        """Give the endings that are not done. Lines that cannot be read, or whose keys lack here, are logged and left."""
+        """Give the endings that are not done. Lines that cannot be read, or whose keys lack, are logged and left."""
         try:
             with self._file() as file:
                 return list(self._outstanding(file).values())
@@ -55,9 +55,9 @@ class Outbox:
             log.exception("session_outbox_failed", extra={"path": str(self._path)})
             return []
 
-    def add(self, ending: Ending) -> None:
-        """Append *ending*; it is on disk when this returns. A failure is logged."""
-        self._append(
+    def add(self, ending: Ending) -> bool:
+        """Append *ending*; say whether it is on disk now. A failure is logged."""
+        return self._append(
             {
                 "id": ending.id,
                 "prefix": self._prefix,
@@ -91,7 +91,7 @@ class Outbox:
         finally:
             os.close(file)
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def _append(self, line: dict[str, Any]) -> bool:
         try:
             with self._file() as file:
                 # A line that a crash has cut short ends here; an empty line is none.
@@ -99,6 +99,8 @@ class Outbox:
                 os.fsync(file)
         except OSError:
             log.exception("session_outbox_failed", extra={"path": str(self._path)})
+            return False
+        return True
 
     def _outstanding(self, file: int) -> dict[str, Ending]:
         lines = {name: line for name, line in self._lines(file).items() if line and line["prefix"] == self._prefix}
