@@ -360,8 +360,8 @@ def test_where_nothing_was_found(command, session, sessions, key, name, monkeypa
     """Where nothing is found, that is no proof: it says under which keys and prefix it was looked for."""
     done = "" if name == "list" else "0 sessions have ended\n"
     text = (
-        "coatcheck: nothing of '{who}' was found under the prefix {prefix} and the key {keys}. With another prefix or "
-        "other keys than the application's nothing is ever found: see COATCHECK_PREFIX and `coatcheck keys list`\n"
+        "coatcheck: no session of '{who}' was found under the prefix {prefix} and the key {keys}. With another prefix or "
+        "other keys than the application's none is ever found: see COATCHECK_PREFIX and `coatcheck keys list`\n"
     )
     own, other, more = fingerprint(key), new_key(), new_key()
 

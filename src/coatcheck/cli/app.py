@@ -8,7 +8,7 @@ import typer
 from coatcheck.cli import dictionary, keys, sessions
 from coatcheck.cli.check import check
 from coatcheck.cli.options import Prefix, Url, has_keys, open_sessions
-from coatcheck.cli.output import complain, show
+from coatcheck.cli.output import complain, sessions_have, show
 from coatcheck.cli.policy import policy
 from coatcheck.cli.up import up
 from coatcheck.engine.access import access_rules
@@ -105,7 +105,7 @@ def sweep(*, url: Url = None, prefix: Prefix = None) -> None:
     is_keyed = bool(outbox) and has_keys(url)
     with open_sessions(url, prefix, any_key=not is_keyed) as opened:
         kept = opened.pending_revocations()
-        show(f"{opened.sweep()} sessions have ended")
+        show(f"{sessions_have(opened.sweep())} ended")
         if kept:
             show(f"{kept - opened.pending_revocations()} of {kept} ends that {outbox} has kept are carried out")
     if outbox and not is_keyed:

@@ -40,6 +40,11 @@ def open_sessions(
     return Sessions(url, keys=keys, prefix=prefix_or_default(prefix), policy=policy, outbox=False if any_key else None)
 
 
+def names_of_keys(url: str | None, keys_file: Path | None) -> str:
+    """Give the fingerprints of the keys that the options mean. Raises ConfigurationError."""
+    return " or ".join(key.fingerprint for key in Address(url).keyring(keys_file).keys)
+
+
 def has_keys(url: str | None) -> bool:
     """Say whether the settings give keys, or the store has its own. Raises ConfigurationError for what is no key."""
     return environment_keyring() is not None or Address(url).is_embedded
