@@ -6,6 +6,7 @@ import pty
 import subprocess
 import sys
 from datetime import timedelta
+from importlib import metadata
 
 import pytest
 import redis
@@ -146,7 +147,9 @@ def test_rotation(command, server, tmp_path):
     code, out, _ = command("keys", "rotate", path, "--promote")
     assert (code, out) == (0, f"{added.fingerprint} is first now; restart every process\n")
     assert read_key_file(path).keys == (added, *first)
-    assert command("keys", "rotate", path, "--promote")[0] == 2
+    refused = f"coatcheck: no key of {path} waits to be promoted: add one first with keys rotate {path}\n"
+    assert command("keys", "rotate", path, "--promote") == (2, "", refused)
+    assert read_key_file(path).keys == (added, *first)
 
     code, out, _ = command("keys", "reseal", "--keys-file", path)
     assert (code, out) == (0, "1 seen, 1 resealed, 0 changed meanwhile, 0 unreadable\n")
@@ -360,8 +363,8 @@ def test_where_nothing_was_found(command, session, sessions, key, name, monkeypa
     """Where nothing is found, that is no proof: it says under which keys and prefix it was looked for."""
     done = "" if name == "list" else "0 sessions have ended\n"
     text = (
-        "coatcheck: no session of '{who}' was found under the prefix {prefix} and the key {keys}. With another prefix or "
-        "other keys than the application's none is ever found: see COATCHECK_PREFIX and `coatcheck keys list`\n"
+        "coatcheck: no session of '{who}' was found under the prefix {prefix} and the key {keys}. With another prefix "
+        "or other keys than the application's none is ever found: see COATCHECK_PREFIX and `coatcheck keys list`\n"
     )
     own, other, more = fingerprint(key), new_key(), new_key()
 
@@ -460,6 +463,11 @@ def test_wrong_address(command, monkeypatch):
     monkeypatch.setenv("COATCHECK_URL", "memcached://h")
 
     assert command("sweep")[0] == 2
+
+
+def test_version(command):
+    """The command says which version it is."""
+    assert command("--version") == (0, f"coatcheck {metadata.version('coatcheck')}\n", "")
 
 
 def test_usage(command):

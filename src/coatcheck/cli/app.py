@@ -1,6 +1,7 @@
 """The commands, put together; what they raise becomes a line on the standard error, and an exit code."""
 
 import os
+from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -24,12 +25,30 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(is_wanted: bool) -> None:  # noqa: FBT001  typer calls it so
+    if is_wanted:
+        show(f"coatcheck {metadata.version('coatcheck')}")
+        raise typer.Exit
+
+
 app.add_typer(dictionary.app, name="dictionary")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sessions.app, name="sessions")
 app.command()(check)
 app.command()(policy)
 app.command()(up)
+
+
+@app.callback()
+def _settle_version(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that no command has."""
 
 
 def run() -> int:

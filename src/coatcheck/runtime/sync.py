@@ -9,7 +9,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Any, Final, Literal, Self, TypeVar
 
-from coatcheck.engine.checkup import Finding
+from coatcheck.engine.checkup import Checkup
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
 from coatcheck.engine.operations import ANYONE, Anyone, Operations
@@ -160,7 +160,7 @@ class Sessions:
         """See `Operations.drop_dictionary`."""
         return run(self.core.drop_dictionary(name, batch=batch))
 
-    def check_server(self) -> list[Finding]:
+    def check_server(self) -> Checkup:
         """See `Operations.check_server`."""
         return run(self.core.check_server())
 
