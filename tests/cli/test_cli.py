@@ -263,10 +263,23 @@ def test_sweep_without_the_keys(command, sessions, kept_end, monkeypatch):
     assert (code, out) == (0, "0 sessions have ended\n")
     assert err == (
         f"coatcheck: {outbox} is left as it is: what it keeps can be carried out with the application's keys only, so "
-        "set COATCHECK_KEYS or COATCHECK_KEYS_FILE too\n"
+        "set COATCHECK_KEYS or COATCHECK_KEYS_FILE too, or sweep from within the application\n"
     )
     assert outbox.read_bytes() == before
     assert sessions.load(session.identifier) is not None
+
+
+@pytest.mark.parametrize("content", [b"", None])
+def test_sweep_with_an_empty_outbox(command, monkeypatch, tmp_path, content):
+    """Without a key, an outbox in which nothing is kept is not worth a word, and none is made."""
+    outbox = tmp_path / "outbox"
+    if content is not None:
+        outbox.write_bytes(content)
+    monkeypatch.setenv("COATCHECK_OUTBOX", str(outbox))
+    monkeypatch.delenv("COATCHECK_KEYS")
+
+    assert command("sweep") == (0, "0 sessions have ended\n", "")
+    assert outbox.exists() == (content is not None)
 
 
 @pytest.mark.requirement("R25")

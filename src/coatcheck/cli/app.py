@@ -2,6 +2,7 @@
 
 import os
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -127,8 +128,16 @@ def sweep(*, url: Url = None, prefix: Prefix = None) -> None:
         show(f"{sessions_have(opened.sweep())} ended")
         if kept:
             show(f"{kept - opened.pending_revocations()} of {kept} ends that {outbox} has kept are carried out")
-    if outbox and not is_keyed:
+    if outbox and not is_keyed and _holds_something(Path(outbox)):
         complain(
             f"{outbox} is left as it is: what it keeps can be carried out with the application's keys only, so set "
-            "COATCHECK_KEYS or COATCHECK_KEYS_FILE too"
+            "COATCHECK_KEYS or COATCHECK_KEYS_FILE too, or sweep from within the application"
         )
+
+
+def _holds_something(file: Path) -> bool:
+    """Say whether the outbox *file* is not empty, as far as this user may see."""
+    try:
+        return file.stat().st_size > 0
+    except OSError:
+        return False
