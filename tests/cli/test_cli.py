@@ -6,12 +6,13 @@ import pty
 import subprocess
 import sys
 from datetime import timedelta
+from importlib import metadata
 
 import pytest
 import redis
 
 import coatcheck
-from coatcheck import EventType, SessionPolicy, new_key
+from coatcheck import EventType, RevocationPending, SessionPolicy, new_key
 from coatcheck.cli import main
 from coatcheck.engine.access import access_rules
 from coatcheck.model.keyring import Keyring
@@ -146,7 +147,9 @@ def test_rotation(command, server, tmp_path):
     code, out, _ = command("keys", "rotate", path, "--promote")
     assert (code, out) == (0, f"{added.fingerprint} is first now; restart every process\n")
     assert read_key_file(path).keys == (added, *first)
-    assert command("keys", "rotate", path, "--promote")[0] == 2
+    refused = f"coatcheck: no key of {path} waits to be promoted: add one first with keys rotate {path}\n"
+    assert command("keys", "rotate", path, "--promote") == (2, "", refused)
+    assert read_key_file(path).keys == (added, *first)
 
     code, out, _ = command("keys", "reseal", "--keys-file", path)
     assert (code, out) == (0, "1 seen, 1 resealed, 0 changed meanwhile, 0 unreadable\n")
@@ -211,8 +214,83 @@ def test_sweep(command, server, sessions, key):
     (index,) = server.keys("}:x")
     server.client.zadd(index, dict.fromkeys(server.client.zrange(index, 0, -1), 1))
 
-    assert command("sweep") == (0, "1 sessions have ended\n", "")
+    assert command("sweep") == (0, "1 session has ended\n", "")
     assert command("sweep") == (0, "0 sessions have ended\n", "")
+
+
+@pytest.fixture
+def session(sessions):
+    """Give a session of ada's."""
+    return signed_in(sessions)
+
+
+@pytest.fixture
+def kept_end(session, key, monkeypatch, tmp_path):
+    """Give a session of ada's, and the outbox in which a process has left its end when the store was away."""
+    outbox = tmp_path / "outbox"
+    away = coatcheck.Sessions(f"unix://{tmp_path}/nothing", keys=key, outbox=outbox)
+    with away, pytest.raises(RevocationPending):
+        away.revoke_all("ada")
+    monkeypatch.setenv("COATCHECK_OUTBOX", str(outbox))
+    return session, outbox
+
+
+@pytest.mark.requirement("R25")
+def test_sweep_with_an_outbox(command, sessions, kept_end):
+    """A sweep with the application's keys carries out what its outbox has kept, and says so."""
+    session, outbox = kept_end
+
+    code, out, err = command("sweep")
+
+    assert (code, err) == (0, "")
+    assert out == f"0 sessions have ended\n1 of 1 ends that {outbox} has kept are carried out\n"
+    assert sessions.load(session.identifier) is None
+    assert outbox.read_bytes() == b""
+
+
+@pytest.mark.requirement("R25")
+def test_sweep_without_the_keys(command, sessions, kept_end, monkeypatch):
+    """A sweep without a key, or with another than the application's, leaves the outbox as it is, and says why."""
+    session, outbox = kept_end
+    before = outbox.read_bytes()
+
+    monkeypatch.setenv("COATCHECK_KEYS", new_key())
+    assert command("sweep")[:2] == (0, "0 sessions have ended\n")
+    assert outbox.read_bytes() == before
+    monkeypatch.delenv("COATCHECK_KEYS")
+    code, out, err = command("sweep")
+
+    assert (code, out) == (0, "0 sessions have ended\n")
+    assert err == (
+        f"coatcheck: {outbox} is left as it is: what it keeps can be carried out with the application's keys only, so "
+        "set COATCHECK_KEYS or COATCHECK_KEYS_FILE too, or sweep from within the application\n"
+    )
+    assert outbox.read_bytes() == before
+    assert sessions.load(session.identifier) is not None
+
+
+@pytest.mark.parametrize("content", [b"", None])
+def test_sweep_with_an_empty_outbox(command, monkeypatch, tmp_path, content):
+    """Without a key, an outbox in which nothing is kept is not worth a word, and none is made."""
+    outbox = tmp_path / "outbox"
+    if content is not None:
+        outbox.write_bytes(content)
+    monkeypatch.setenv("COATCHECK_OUTBOX", str(outbox))
+    monkeypatch.delenv("COATCHECK_KEYS")
+
+    assert command("sweep") == (0, "0 sessions have ended\n", "")
+    assert outbox.exists() == (content is not None)
+
+
+@pytest.mark.requirement("R25")
+def test_check_leaves_the_outbox(command, kept_end):
+    """A command that works with any key does not open the outbox."""
+    _, outbox = kept_end
+    before = outbox.read_bytes()
+
+    command("check")
+
+    assert outbox.read_bytes() == before
 
 
 def test_list_of_sessions(command, sessions):
@@ -226,7 +304,7 @@ def test_list_of_sessions(command, sessions):
     assert (handle, device, none) == (str(session.handle), "phone", "")
     assert created <= seen < idle < absolute
     assert session.identifier not in out
-    assert command("sessions", "list", "bob") == (0, "", "")
+    assert command("sessions", "list", "bob")[:2] == (0, "")
 
 
 def test_list_on_a_terminal(server, sessions, key):
@@ -289,7 +367,34 @@ def test_end_all(command, sessions):
     assert command("sessions", "end-all", "ada", "--keep", kept.handle) == (0, "2 sessions have ended\n", "")
     assert [sessions.load(session.identifier) for session in others] == [None, None]
     assert sessions.load(kept.identifier) is not None
-    assert command("sessions", "end-all", "ada") == (0, "1 sessions have ended\n", "")
+    assert command("sessions", "end-all", "ada") == (0, "1 session has ended\n", "")
+
+
+@pytest.mark.requirement("R21", "R60")
+@pytest.mark.parametrize("name", ["list", "end-all", "erase"])
+def test_where_nothing_was_found(command, session, sessions, key, name, monkeypatch):
+    """Where nothing is found, that is no proof: it says under which keys and prefix it was looked for."""
+    done = "" if name == "list" else "0 sessions have ended\n"
+    text = (
+        "coatcheck: no session of '{who}' was found under the prefix {prefix} and the key {keys}. With another prefix "
+        "or other keys than the application's none is ever found: see COATCHECK_PREFIX and `coatcheck keys list`\n"
+    )
+    own, other, more = fingerprint(key), new_key(), new_key()
+
+    shown = text.format(who="bob", prefix="cc", keys=own)
+    assert command("sessions", name, "bob") == (0, done, shown)
+    shown = text.format(who="ada", prefix="shop", keys=own)
+    assert command("sessions", name, "ada", "--prefix", "shop") == (0, done, shown)
+    monkeypatch.setenv("COATCHECK_KEYS", f"{other},{more}")
+    monkeypatch.setenv("COATCHECK_PREFIX", "cc")
+    shown = text.format(who="ada", prefix="cc", keys=f"{fingerprint(other)} or {fingerprint(more)}")
+    assert command("sessions", name, "ada") == (0, done, shown)
+    assert sessions.load(session.identifier) is not None
+
+
+def test_nothing_but_the_kept_session(command, session):
+    """Where the session that is to be kept is the only one there is, no mistake is suspected."""
+    assert command("sessions", "end-all", "ada", "--keep", session.handle) == (0, "0 sessions have ended\n", "")
 
 
 @pytest.mark.requirement("R60")
@@ -303,7 +408,7 @@ def test_erase(command, sessions, server, key):
 
     done = command("sessions", "erase", "ada", "--compartment", "cart")
 
-    assert done == (0, "1 sessions have ended, and nothing is kept\n", "")
+    assert done == (0, "1 session has ended, and nothing is kept\n", "")
     assert server.keys(session.handle.name) == []
     told = [event.subject_digest for event in sessions.read_events("test", "one")]
     assert set(told) & sessions.subject_digests("ada") == set()
@@ -317,6 +422,42 @@ def test_store_that_is_not_there(command, monkeypatch, tmp_path):
 
     assert (code, out) == (3, "")
     assert err.startswith(f"coatcheck: unix://{tmp_path}/nothing cannot be reached")
+
+
+@pytest.mark.requirement("R25")
+def test_end_in_an_outage(command, monkeypatch, tmp_path, session):
+    """An end that is not confirmed is exit code 3; the text promises nothing that nobody does."""
+    monkeypatch.setenv("COATCHECK_URL", f"unix://{tmp_path}/nothing")
+
+    for arguments in (("end-all", "ada"), ("end", session.handle)):
+        code, out, err = command("sessions", *arguments)
+
+        assert (code, out) == (3, "")
+        assert err.startswith(
+            f"coatcheck: NOT confirmed, so count on nothing: unix://{tmp_path}/nothing cannot be reached"
+        )
+        assert err.endswith(". Nobody goes on with it: run the command again when the store answers\n")
+        assert "this process" not in err
+
+
+@pytest.mark.requirement("R25")
+def test_end_in_an_outage_with_an_outbox(command, monkeypatch, tmp_path, sessions, server, session):
+    """With an outbox the text says where the end is kept and who carries it out, and that is so."""
+    outbox = tmp_path / "outbox"
+    monkeypatch.setenv("COATCHECK_OUTBOX", str(outbox))
+    monkeypatch.setenv("COATCHECK_URL", f"unix://{tmp_path}/nothing")
+
+    code, out, err = command("sessions", "end-all", "ada")
+
+    assert (code, out) == (3, "")
+    assert err.startswith("coatcheck: NOT confirmed, so count on nothing: ")
+    assert err.endswith(
+        f". It is kept in {outbox}: `coatcheck sweep`, or a process that starts, with this outbox and the same keys "
+        "carries it out. To be sure of it sooner, run the command again when the store answers\n"
+    )
+    monkeypatch.setenv("COATCHECK_URL", server.url)
+    assert command("sweep")[0] == 0
+    assert sessions.load(session.identifier) is None
 
 
 @pytest.mark.requirement("R60")
@@ -335,6 +476,11 @@ def test_wrong_address(command, monkeypatch):
     monkeypatch.setenv("COATCHECK_URL", "memcached://h")
 
     assert command("sweep")[0] == 2
+
+
+def test_version(command):
+    """The command says which version it is."""
+    assert command("--version") == (0, f"coatcheck {metadata.version('coatcheck')}\n", "")
 
 
 def test_usage(command):

@@ -1,10 +1,14 @@
 """`coatcheck dictionary`: what it prints, and the codes it exits with."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 import coatcheck
+from coatcheck.model.header import DICTIONARY_ID_BYTES
+from coatcheck.model.record import SMALLEST_RECORD
+from coatcheck.model.training import Sample, train
 from tests.cli.test_cli import USAGE, command, sessions  # noqa: F401  fixtures
 
 CONTENT = {"backend": "django.contrib.auth.backends.ModelBackend", "theme": "dark", "note": "of the engine " * 4}
@@ -61,6 +65,20 @@ def test_training_that_does_not_pay(command, sessions):  # noqa: F811
     assert command("dictionary", "list") == (0, "", "")
 
 
+@pytest.mark.parametrize(("after", "text"), [(104.0, "4% more"), (100.2, "0% less"), (96.0, "4% less")])
+def test_training_that_is_worse(command, monkeypatch, after, text):  # noqa: F811
+    """A dictionary that makes records longer than the present one does is said to do that."""
+    size = SMALLEST_RECORD + DICTIONARY_ID_BYTES
+    real = train([Sample(str(number), b"what sessions have in common" * 9 + bytes([number])) for number in range(200)])
+    done = replace(real, before=100.0 - SMALLEST_RECORD, after=after - size)
+    monkeypatch.setattr(coatcheck.Sessions, "train_dictionary", lambda *_, **__: done)
+
+    code, out, _ = command("dictionary", "train")
+
+    assert code == 1
+    assert out.splitlines()[1] == f"a record: 100 bytes before, {after:.0f} with it ({text})"
+
+
 def test_dropping(command, live, server, key):  # noqa: F811
     """While records need it a dictionary stays, and they are counted; then it is deleted."""
     name = command("dictionary", "train")[1].splitlines()[3].split()[0]
@@ -73,7 +91,7 @@ def test_dropping(command, live, server, key):  # noqa: F811
 
     code, out, _ = command("dictionary", "drop", name)
     assert code == 1
-    assert out == f"1 records need {name}; nothing is compressed with it any more, so it goes after them\n"
+    assert out == f"1 record needs {name}; nothing is compressed with it any more, so it goes after them\n"
 
     with coatcheck.Sessions(server.url, keys=key) as opened:
         opened.revoke(session)

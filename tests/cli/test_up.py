@@ -47,6 +47,10 @@ class Terminals:
         """Give what the newest topology has printed."""
         return self._out.read_text()
 
+    def printed(self, action):
+        """Give the words of the example for *action* that the newest topology has printed, as one would copy them."""
+        return re.search(rf"^  coatcheck up (\S+ {action}.*?)(  .*)?$", self.shown(), re.MULTILINE)[1].split()
+
     def use(self, folder):
         """Make *folder* the temporary one."""
         self._monkeypatch.setenv("TMPDIR", str(folder))
@@ -87,7 +91,7 @@ def test_up_sentinel(terminals):
     first = terminals.shown()
     assert re.search(r"export COATCHECK_URL=sentinel://(127\.0\.0\.1:\d+,?){3}/coatcheck\n", first)
 
-    assert terminals.run("--kill", "primary") == (0, "node1 is killed\n", "")
+    assert terminals.run(*terminals.printed("--kill")) == (0, "node1 is killed\n", "")
     wait_until(lambda: re.search(r"node[23] is now a primary", terminals.shown()), "another primary")
     found = terminals.status()
     assert found["node1"] == dict.fromkeys(found["node1"]) | {
@@ -152,11 +156,15 @@ def test_up_single(terminals):
 
 
 def test_several(terminals):
-    """Where several run, one has to be named; its kind or its folder does."""
+    """Where several run, one has to be named; its kind or its folder does. What is printed names it."""
     terminals.start("single")
     first = folder_of(terminals.shown())
+    assert terminals.printed("--status") == ["single", "--status"]
     terminals.start("single")
     second = folder_of(terminals.shown())
+    assert terminals.printed("--status") == [str(second), "--status"]
+    assert terminals.run(*terminals.printed("--pause")) == (0, "node1 is paused\n", "")
+    assert f"  then: coatcheck up {second} --start node1\n" in terminals.shown()
 
     code, _, err = terminals.run("--status")
     assert (code, err) == (2, f"coatcheck: several run, name one of: {', '.join(sorted(map(str, (first, second))))}\n")

@@ -203,7 +203,8 @@ class Usage:
         """Ask what it is and, as a user who may read that, how it is set up."""
         self.kept.append(self.sessions.server())
         scheme, _, rest = self.url.partition("://")
-        self.kept += self.make(url=f"{scheme}://{rest.partition('@')[2]}").check_server()
+        checkup = self.make(url=f"{scheme}://{rest.partition('@')[2]}").check_server()
+        self.kept += [*checkup, *checkup.seen]
         assert self.sessions.pending_revocations() == 0
 
     def fail(self):

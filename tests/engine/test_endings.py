@@ -18,6 +18,7 @@ from coatcheck import (
     SessionPolicy,
     SessionRevoked,
     StoreUnavailable,
+    new_key,
 )
 from coatcheck.engine import endings
 from coatcheck.engine.clock import Clock
@@ -32,9 +33,9 @@ def make(wire, key, clock, monkeypatch):
     """Give a function that makes sessions over the wire, which try what is outstanding again at once."""
     monkeypatch.setattr(endings, "_FIRST_PAUSE", 0.0)
 
-    def operations(journal=None, clock=clock, **policy):
+    def operations(journal=None, clock=clock, keys=key, **policy):
         policy = SessionPolicy(subject_attribute="user", **policy)
-        return Operations(wire, keyring=Keyring.parse(key), clock=clock, policy=policy, journal=journal)
+        return Operations(wire, keyring=Keyring.parse(keys), clock=clock, policy=policy, journal=journal)
 
     return operations
 
@@ -43,6 +44,12 @@ def make(wire, key, clock, monkeypatch):
 def path(tmp_path):
     """Name a file for an outbox."""
     return tmp_path / "outbox"
+
+
+@pytest.fixture
+def box(path, key):
+    """Give a function that opens the outbox as a process does that starts, with the application's keys or others."""
+    return lambda prefix="cc", keys=key: Outbox(path, prefix, Keyring.parse(keys))
 
 
 def sign_in(sessions, subject="ada"):
@@ -146,16 +153,16 @@ def test_time_known_badly(make, wire, server):
 
 
 @pytest.mark.requirement("R25", "R15")
-def test_time_never_known(make, wire, path, monkeypatch):
+def test_time_never_known(make, wire, box, monkeypatch):
     """A process that has never reached the store ends what was there, though its own clock is half a minute behind."""
     others, own_time = make(clock=Clock()), time.time_ns
     session = sign_in(others)
     monkeypatch.setattr(time, "time_ns", lambda: own_time() - 30 * 10**9)
     wire.is_cut = True
     with pytest.raises(RevocationPending):
-        run(make(Outbox(path, "cc"), clock=Clock()).revoke_all("ada"))
+        run(make(box(), clock=Clock()).revoke_all("ada"))
     wire.is_cut = False
-    run(make(Outbox(path, "cc")).sweep())
+    run(make(box()).sweep())
 
     assert run(others.load(session.identifier)) is None
 
@@ -268,37 +275,38 @@ def test_bounded(make, wire, monkeypatch, caplog):
 
 @pytest.mark.requirement("R25")
 @EVERY_END
-def test_outbox_survives_the_process(make, wire, path, end):
+def test_outbox_survives_the_process(make, wire, path, end, box):
     """What was outstanding when a process ended is refused and carried out by the next one, from the outbox."""
-    first = make(Outbox(path, "cc"))
+    first = make(box())
     session = sign_in(first)
     identifier = session.identifier
     wire.is_cut = True
-    with pytest.raises(RevocationPending):
+    with pytest.raises(RevocationPending) as pending:
         run(end(first, session))
+    assert pending.value.is_kept
     wire.is_cut = False
-    second = make(Outbox(path, "cc"))
+    second = make(box())
     assert second.pending_revocations() == 1
 
     assert run(second.load(identifier)) is None
     assert second.pending_revocations() == 0
     assert run(make().load(identifier)) is None
     assert path.read_bytes() == b""
-    assert make(Outbox(path, "cc")).pending_revocations() == 0
+    assert make(box()).pending_revocations() == 0
 
 
-def test_outbox_of_several(make, wire, path, caplog):
+def test_outbox_of_several(make, wire, path, caplog, box):
     """Processes share an outbox; those of another prefix leave its lines alone. No secret is in it."""
-    one = make(Outbox(path, "cc"))
+    one = make(box())
     sessions = [sign_in(one, name) for name in ("ada", "bob")]
     wire.is_cut = True
     for session in sessions:
         with pytest.raises(RevocationPending):
             run(one.revoke_all(session.subject, by="admin"))
-    assert Outbox(path, "shop").load() == []
+    assert box("shop").load() == []
     text = path.read_text()
     assert all(word not in text for word in ("ada", "bob", *(session.identifier for session in sessions)))
-    two = make(Outbox(path, "cc"))
+    two = make(box())
     wire.is_cut = False
     run(two.sweep())
     run(one.sweep())
@@ -307,9 +315,76 @@ def test_outbox_of_several(make, wire, path, caplog):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_outbox_with_broken_lines(make, wire, path, caplog):
+@pytest.mark.requirement("R25")
+@EVERY_END
+def test_outbox_of_other_keys(make, wire, path, box, key, end, caplog):
+    """What was kept under a key that a process lacks is left to those that have it, with one warning that says so."""
+    sessions = make(box())
+    session = sign_in(sessions)
+    identifier = session.identifier
+    wire.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(end(sessions, session))
+    wire.is_cut = False
+    kept = path.read_bytes()
+    stranger = new_key()
+    with caplog.at_level(logging.WARNING, "coatcheck"):
+        other = make(box(keys=stranger), keys=stranger)
+    run(other.sweep())
+
+    (told,) = [record for record in caplog.records if record.msg.startswith("session_outbox_keys_missing")]
+    (own,) = Keyring.parse(key).keys
+    assert told.getMessage() == (
+        f"session_outbox_keys_missing: {path} keeps ends (1) that were asked for under keys which this process does "
+        f"not have ({own.fingerprint}). They are left to a process that has these; if none will ever have them, stop "
+        "all processes and remove the file"
+    )
+    assert (told.path, told.count) == (str(path), 1)
+    assert other.pending_revocations() == 0
+    assert path.read_bytes() == kept
+    more = f"{stranger},{key}"
+    assert run(make(box(keys=more), keys=more).load(identifier)) is None
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.requirement("R25", "R36")
+def test_outbox_of_a_longer_ring(make, wire, box, key):
+    """A process that has only some of the keys of an end leaves it: sessions under the others it could not tell."""
+    both = f"{new_key()},{key}"
+    sessions = make(box(keys=both), keys=both)
+    sign_in(sessions)
+    wire.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(sessions.revoke_all("ada"))
+
+    assert make(box()).pending_revocations() == 0
+    assert make(box(keys=both), keys=both).pending_revocations() == 1
+
+
+@pytest.mark.requirement("R25")
+def test_outbox_line_without_keys(make, wire, path, box):
+    """A line of an older version does not say its keys; whoever carries it out ends also what it cannot open."""
+    sessions = make(box())
+    session = sign_in(sessions)
+    identifier = session.identifier
+    wire.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(sessions.revoke_all("ada"))
+    wire.is_cut = False
+    line = json.loads(path.read_bytes())
+    del line["keys"]
+    path.write_text(json.dumps(line) + "\n")
+    other = new_key()
+
+    run(make(box(keys=other), keys=other).sweep())
+
+    assert run(make().load(identifier)) is None
+    assert path.read_bytes() == b""
+
+
+def test_outbox_with_broken_lines(make, wire, path, caplog, box):
     """Lines that were cut short or written by somebody else are reported, and the others count."""
-    sessions = make(Outbox(path, "cc"))
+    sessions = make(box())
     session = sign_in(sessions)
     wire.is_cut = True
     with pytest.raises(RevocationPending):
@@ -320,7 +395,7 @@ def test_outbox_with_broken_lines(make, wire, path, caplog):
     lines = [b'{"id": "a1", "prefix"', b"\xff\xfe", b"7", b"[]", json.dumps({**wrong, "handle": 5}).encode()]
     path.write_bytes(b"\n".join(lines) + b"\n" + good)
     with caplog.at_level(logging.ERROR, "coatcheck"):
-        again = make(Outbox(path, "cc"))
+        again = make(box())
 
     assert [record.line for record in caplog.records if record.msg == "session_outbox_line_unreadable"] == [
         *range(1, 6)
@@ -329,31 +404,34 @@ def test_outbox_with_broken_lines(make, wire, path, caplog):
     assert run(again.load(session.identifier)) is None
 
 
-def test_outbox_that_fails(make, wire, path, caplog):
+def test_outbox_that_fails(make, wire, path, caplog, box):
     """Where the outbox cannot be written, that is logged, and memory keeps what is outstanding."""
-    sessions = make(Outbox(path, "cc"))
+    sessions = make(box())
     session = sign_in(sessions)
     path.unlink()
     path.mkdir()
     wire.is_cut = True
-    with pytest.raises(RevocationPending):
+    with pytest.raises(RevocationPending) as pending:
         run(sessions.revoke(session))
 
+    assert not pending.value.is_kept
     assert "session_outbox_failed" in [record.msg for record in caplog.records]
     assert sessions.pending_revocations() == 1
 
 
-def test_outbox_refused(tmp_path, path, monkeypatch):
+def test_outbox_refused(tmp_path, path, monkeypatch, box):
     """An outbox that cannot be made, or that others may read, is refused; the environment may name one."""
     with pytest.raises(ConfigurationError, match=r"cannot be used: .*Name a file in a folder"):
-        Outbox(tmp_path / "no" / "folder", "cc")
+        Outbox(tmp_path / "no" / "folder", "cc", Keyring.parse(new_key()))
     path.touch(mode=0o644)
     with pytest.raises(ConfigurationError, match="is open to others: chmod 600 "):
-        Outbox(path, "cc")
-    assert outbox_or_default(None, "cc") is None
+        box()
+    ring = Keyring.parse(new_key())
+    assert outbox_or_default(None, "cc", ring) is None
     monkeypatch.setenv("COATCHECK_OUTBOX", str(tmp_path / "other"))
-    assert outbox_or_default(None, "cc").load() == []
+    assert outbox_or_default(None, "cc", ring).load() == []
     assert (tmp_path / "other").exists()
+    assert outbox_or_default(path=False, prefix="cc", keyring=ring) is None
 
 
 @pytest.mark.access(durability=Durability(revocation=Level.REPLICAS))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -181,4 +182,30 @@ def test_command(start_topology):
     with topology.client("primary") as client:
         client.config_set("maxmemory-policy", "noeviction")
     good = check()
-    assert (good.returncode, good.stdout) == (0, "nothing found\n")
+    assert good.returncode == 0
+    first, looked = good.stdout.splitlines()
+    assert first == "nothing is wrong with what was looked at:"
+    assert re.fullmatch(rf"{topology.addresses[0]}: (valkey|redis) [\d.]+, primary, 0 replicas", looked)
+
+
+@pytest.mark.requirement("R47")
+@pytest.mark.parametrize(
+    ("seen", "text"),
+    [
+        (Seen("a:1", {"redis_version": "7.0.15", "role": "slave"}), "a:1: redis 7.0.15, replica"),
+        (
+            Seen(
+                "a:1", {"redis_version": "7.2.4", "valkey_version": "9.0.1", "role": "master", "connected_slaves": "1"}
+            ),
+            "a:1: valkey 9.0.1, primary, 1 replica",
+        ),
+        (
+            Seen("sentinel a:1", {"num-other-sentinels": "2", "quorum": "2"}, is_sentinel=True),
+            "sentinel a:1: quorum 2 of 3",
+        ),
+        (Seen("a:1", None), "a:1: it does not say what it is"),
+    ],
+)
+def test_what_was_looked_at(seen, text):
+    """A server is described by its version and its role, a sentinel by its quorum."""
+    assert str(seen) == text

@@ -148,7 +148,7 @@ def test_promoting_twice(path):
     promote_key(path)
     before = path.read_text()
 
-    with pytest.raises(ConfigurationError, match=r"no keys of .* wait to be promoted"):
+    with pytest.raises(ConfigurationError, match=r"no key of .* waits to be promoted: add one first with keys rotate"):
         promote_key(path)
 
     assert path.read_text() == before

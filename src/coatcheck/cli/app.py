@@ -1,19 +1,21 @@
 """The commands, put together; what they raise becomes a line on the standard error, and an exit code."""
 
-import sys
+import os
+from importlib import metadata
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from coatcheck.cli import dictionary, keys, sessions
 from coatcheck.cli.check import check
-from coatcheck.cli.options import Prefix, Url, open_sessions
-from coatcheck.cli.output import show
+from coatcheck.cli.options import Prefix, Url, has_keys, open_sessions
+from coatcheck.cli.output import complain, sessions_have, show
 from coatcheck.cli.policy import policy
 from coatcheck.cli.up import up
 from coatcheck.engine.access import access_rules
 from coatcheck.model.durability import Durability, Level
-from coatcheck.model.errors import ConfigurationError, SessionError, StoreError
+from coatcheck.model.errors import ConfigurationError, RevocationPending, SessionError, StoreError
 from coatcheck.runtime.address import prefix_or_default
 
 app = typer.Typer(
@@ -24,6 +26,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(is_wanted: bool) -> None:  # noqa: FBT001  typer calls it so
+    if is_wanted:
+        show(f"coatcheck {metadata.version('coatcheck')}")
+        raise typer.Exit
+
+
 app.add_typer(dictionary.app, name="dictionary")
 app.add_typer(keys.app, name="keys")
 app.add_typer(sessions.app, name="sessions")
@@ -32,14 +42,39 @@ app.command()(policy)
 app.command()(up)
 
 
+@app.callback()
+def _settle_version(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that no command has."""
+
+
 def run() -> int:
     """Carry out the command that the process was started with; give the exit code, or exit with it."""
     try:
         app()
+    except RevocationPending as pending:
+        complain(_unconfirmed(pending))
+        return 3
     except SessionError as error:
-        sys.stderr.write(f"coatcheck: {error}\n")
+        complain(str(error))
         return 2 if isinstance(error, ConfigurationError) else 3 if isinstance(error, StoreError) else 1
     return 0
+
+
+def _unconfirmed(pending: RevocationPending) -> str:
+    """Say what became of an end: this process, which would go on with it, is over."""
+    text = f"NOT confirmed, so count on nothing: {str(pending.__cause__).removesuffix('.')}. "
+    if pending.is_kept:
+        return (
+            f"{text}It is kept in {os.environ.get('COATCHECK_OUTBOX')}: `coatcheck sweep`, or a process that starts, "
+            "with this outbox and the same keys carries it out. To be sure of it sooner, run the command again when "
+            "the store answers"
+        )
+    return f"{text}Nobody goes on with it: run the command again when the store answers"
 
 
 @app.command()
@@ -82,6 +117,27 @@ def acl(
 
 @app.command()
 def sweep(*, url: Url = None, prefix: Prefix = None) -> None:
-    """Settle the sessions that have expired, so that users' lists are short and every end is told. Run it from cron."""
-    with open_sessions(url, prefix, any_key=True) as opened:
-        show(f"{opened.sweep()} sessions have ended")
+    """Settle the sessions that have expired, so that users' lists are short and every end is told. Run it from cron.
+
+    It needs no key. With COATCHECK_OUTBOX and the application's keys it carries out the ends, too, that are kept there.
+    """
+    outbox = os.environ.get("COATCHECK_OUTBOX")
+    is_keyed = bool(outbox) and has_keys(url)
+    with open_sessions(url, prefix, any_key=not is_keyed) as opened:
+        kept = opened.pending_revocations()
+        show(f"{sessions_have(opened.sweep())} ended")
+        if kept:
+            show(f"{kept - opened.pending_revocations()} of {kept} ends that {outbox} has kept are carried out")
+    if outbox and not is_keyed and _holds_something(Path(outbox)):
+        complain(
+            f"{outbox} is left as it is: what it keeps can be carried out with the application's keys only, so set "
+            "COATCHECK_KEYS or COATCHECK_KEYS_FILE too, or sweep from within the application"
+        )
+
+
+def _holds_something(file: Path) -> bool:
+    """Say whether the outbox *file* is not empty, as far as this user may see."""
+    try:
+        return file.stat().st_size > 0
+    except OSError:
+        return False

@@ -34,6 +34,8 @@ def check(
             [(found.severity.value, found.code, found.where, found.text) for found in findings],
         )
     else:
-        show("nothing found")
+        show("nothing is wrong with what was looked at:")
+        for seen in findings.seen:
+            show(str(seen))
     if any(found.severity is not Severity.WARNING for found in findings):
         raise typer.Exit(1)

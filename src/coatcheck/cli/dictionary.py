@@ -30,8 +30,9 @@ def train(
         done = sessions.train_dictionary(samples=samples, batch=batch)
     found = done.dictionary
     show(f"{len(found.content)} bytes, trained on {done.samples} sessions, measured on {done.measured} others")
-    saved = 1 - done.record_after / done.record_before
-    show(f"a record: {done.record_before:.0f} bytes before, {done.record_after:.0f} with it ({saved:.0%} less)")
+    saved = round(100 * (1 - done.record_after / done.record_before))
+    change = f"{-saved}% more" if saved < 0 else f"{saved}% less"
+    show(f"a record: {done.record_before:.0f} bytes before, {done.record_after:.0f} with it ({change})")
     show(f"to compress: {done.compress_us:.1f} us, to decompress: {done.decompress_us:.1f} us")
     if not done.pays:
         show("not stored: it saves less than a tenth")
@@ -82,7 +83,8 @@ def drop(
         show(f"{name} is deleted")
         return
     if dropped.records:
-        show(f"{dropped.records} records need {name}; nothing is compressed with it any more, so it goes after them")
+        need = "1 record needs" if dropped.records == 1 else f"{dropped.records} records need"
+        show(f"{need} {name}; nothing is compressed with it any more, so it goes after them")
     else:
         minutes = -(-dropped.wait.total_seconds() // 60)
         show(f"nothing is compressed with {name} from now on; run this again in {minutes:.0f} minutes to delete it")

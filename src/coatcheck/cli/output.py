@@ -15,6 +15,16 @@ def show(line: str) -> None:
     typer.echo(line)
 
 
+def complain(line: str) -> None:
+    """Print a line for people on the standard error, which no program reads as the result."""
+    typer.echo(f"coatcheck: {line}", err=True)
+
+
+def sessions_have(count: int) -> str:
+    """Say "1 session has", "2 sessions have"."""
+    return "1 session has" if count == 1 else f"{count} sessions have"
+
+
 def show_table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print *rows*: with *titles* on a terminal, else one a line with tabs between."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]

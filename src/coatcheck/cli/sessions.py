@@ -1,13 +1,15 @@
 """`coatcheck sessions`: the sessions of a subject, listed and ended."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from coatcheck.cli.options import By, KeysFile, Prefix, Url, Why, open_sessions
-from coatcheck.cli.output import show, show_table
+from coatcheck.cli.options import By, KeysFile, Prefix, Url, Why, names_of_keys, open_sessions
+from coatcheck.cli.output import complain, printable, sessions_have, show, show_table
 from coatcheck.model.ticket import Handle
+from coatcheck.runtime.address import prefix_or_default
 
 app = typer.Typer(help="Sessions of a subject.", no_args_is_help=True)
 
@@ -34,7 +36,10 @@ def list_sessions(
     prefix: Prefix = None,
     keys_file: KeysFile = None,
 ) -> None:
-    """List the live sessions of a subject, those used last first. Times are UTC."""
+    """List the live sessions of a subject, those used last first. Times are UTC.
+
+    Where there are none, it says under which prefix and keys it has looked.
+    """
     listed = tuple(attribute or ())
     with open_sessions(url, prefix, keys_file, listed=listed) as sessions:
         found = sessions.list_for(subject)
@@ -47,6 +52,8 @@ def list_sessions(
         for info in found
     ]
     show_table(("handle", "created", "last seen", "idle deadline", "absolute deadline", *listed), rows)
+    if not found:
+        _doubt(subject, url, prefix, keys_file)
 
 
 @app.command()
@@ -78,10 +85,13 @@ def end_all(
     prefix: Prefix = None,
     keys_file: KeysFile = None,
 ) -> None:
-    """End every session of a subject at once."""
+    """End every session of a subject at once. Where there is none, it says under which prefix and keys it looked."""
     with open_sessions(url, prefix, keys_file) as sessions:
         ended = sessions.revoke_all(subject, keep=keep, by=by, why=why)
-    show(f"{ended} sessions have ended")
+        was_found = bool(ended or (keep and sessions.list_for(subject)))
+    show(f"{sessions_have(ended)} ended")
+    if not was_found:
+        _doubt(subject, url, prefix, keys_file)
 
 
 @app.command()
@@ -95,10 +105,26 @@ def erase(
     prefix: Prefix = None,
     keys_file: KeysFile = None,
 ) -> None:
-    """End every session of a subject, and remove all that is kept of it, its events too."""
+    """End every session of a subject, and remove all that is kept of it, its events too.
+
+    Where no session ended, it says under which prefix and keys it has looked.
+    """
     with open_sessions(url, prefix, keys_file, compartments=tuple(compartment or ())) as sessions:
         ended = sessions.erase(subject)
-    show(f"{ended} sessions have ended, and nothing is kept")
+    if ended:
+        show(f"{sessions_have(ended)} ended, and nothing is kept")
+        return
+    show(f"{sessions_have(ended)} ended")
+    _doubt(subject, url, prefix, keys_file)
+
+
+def _doubt(subject: str, url: str | None, prefix: str | None, keys_file: Path | None) -> None:
+    """Say where nothing of *subject* was found: with the wrong settings nothing is found of somebody signed in."""
+    complain(
+        f"no session of '{printable(subject)}' was found under the prefix {prefix_or_default(prefix)} and the key "
+        f"{names_of_keys(url, keys_file)}. With another prefix or other keys than the application's none is ever "
+        "found: see COATCHECK_PREFIX and `coatcheck keys list`"
+    )
 
 
 def _time(at: datetime) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from coatcheck.cli.output import show, show_table
-from coatcheck.runtime.local.control import Control, ask, find_running
+from coatcheck.runtime.local.control import Control, ask, find_running, running
 from coatcheck.runtime.local.settings import Kind, TopologySettings
 from coatcheck.runtime.local.status import NodeStatus, Role
 from coatcheck.runtime.local.topology import LocalTopology
@@ -85,13 +85,26 @@ def _introduce(topology: LocalTopology, seconds: float) -> None:
     show("")
     show("and then, in another terminal:")
     show("")
-    show("  coatcheck up --status            what every node is")
-    show(f"  coatcheck up --kill primary      then: coatcheck up --start {primary}")
-    show("  coatcheck up --pause primary     then: coatcheck up --resume")
-    if topology.kind is not Kind.SINGLE:
-        show("  coatcheck up --failover          a planned one")
+    for words, remark in _examples(topology, primary):
+        show(f"  {words}  {remark}")
     show("")
     show("Ctrl-C stops it and removes its data.")
+
+
+def _examples(topology: LocalTopology, primary: str) -> Iterator[tuple[str, str]]:
+    """Give commands, of one width, and what is to be said of each. They name this topology, however many run."""
+    others = [folder for folder in running(topology.kind) if folder != topology.folder]
+    this = f"coatcheck up {topology.folder if others else topology.kind}"
+    examples = {
+        "--status": "what every node is",
+        "--kill primary": f"then: {this} --start {primary}",
+        "--pause primary": f"then: {this} --resume",
+    }
+    if topology.kind is not Kind.SINGLE:
+        examples["--failover"] = "a planned one"
+    width = max(map(len, examples))
+    for words, remark in examples.items():
+        yield f"{this} {words.ljust(width)}", remark
 
 
 def _watch(topology: LocalTopology) -> None:

@@ -1,6 +1,6 @@
 """Whether the servers are set up for sessions: what was seen of them, and what to do about it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -40,6 +40,36 @@ class Seen:
     config: Mapping[str, str] | None = None
     is_sentinel: bool = False
     quorum_problem: str = ""
+
+    def __str__(self) -> str:
+        """Say where and what it is: version and role of a server, the quorum of a sentinel."""
+        if self.info is None:
+            return f"{self.where}: it does not say what it is"
+        if self.is_sentinel:
+            return f"{self.where}: quorum {self.info.get('quorum')} of {_sentinels_of(self.info)}"
+        kind, version = _version_of(self.info)
+        if self.info.get("role") == "slave":
+            return f"{self.where}: {kind} {version}, replica"
+        replicas = self.info.get("connected_slaves", "0")
+        return f"{self.where}: {kind} {version}, primary, {replicas} replica{'' if replicas == '1' else 's'}"
+
+
+class Checkup(list[Finding]):
+    """What was found, the worst first. seen: the servers and sentinels that were looked at, each printable."""
+
+    def __init__(self, findings: Iterable[Finding], seen: Iterable[Seen]) -> None:
+        """Hold both."""
+        super().__init__(findings)
+        self.seen: Final = tuple(seen)
+
+
+def _version_of(info: Mapping[str, str]) -> tuple[str, str]:
+    kind = "valkey" if "valkey_version" in info else "redis"
+    return kind, info.get(f"{kind}_version", "")
+
+
+def _sentinels_of(info: Mapping[str, str]) -> int:
+    return int(info.get("num-other-sentinels", "0")) + 1
 
 
 _LUA_FIXED: Final[Mapping[str, tuple[tuple[int, ...], ...]]] = {
@@ -88,8 +118,7 @@ def _judge_info(where: str, info: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _judge_version(where: str, info: Mapping[str, str]) -> Iterator[Finding]:
-    kind = "valkey" if "valkey_version" in info else "redis"
-    text = info.get(f"{kind}_version", "")
+    kind, text = _version_of(info)
     if not all(part.isdigit() for part in text.split(".")):
         return
     version = tuple(int(part) for part in text.split("."))
@@ -132,7 +161,7 @@ def _judge_sentinel(seen: Seen) -> Iterator[Finding]:
     if seen.quorum_problem:
         text = f"the sentinels cannot agree on a failover: {seen.quorum_problem}. See that a majority of them runs"
         yield Finding(Severity.ERROR, "quorum", seen.where, text)
-    sentinels, quorum = int(seen.info.get("num-other-sentinels", "0")) + 1, int(seen.info.get("quorum", "0"))
+    sentinels, quorum = _sentinels_of(seen.info), int(seen.info.get("quorum", "0"))
     if sentinels < _SENTINELS:
         text = f"there are {sentinels} sentinels: with fewer than 3 the loss of one machine stops failovers. Run 3"
         yield Finding(Severity.WARNING, "sentinels", seen.where, text)

@@ -59,8 +59,8 @@ class Journal(Protocol):
         """Give those that are not done."""
         ...
 
-    def add(self, ending: Ending) -> None:
-        """Keep one."""
+    def add(self, ending: Ending) -> bool:
+        """Keep one; say whether it is kept."""
         ...
 
     def done(self, ending: Ending) -> None:
@@ -167,23 +167,31 @@ class Endings:
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def _keep(self, ending: Ending, error: StoreError) -> NoReturn:
-        if not self._add(ending):
+        if not self._hold(ending):
             raise error
-        raise RevocationPending(
+        pending = RevocationPending(
             f"not confirmed by the store, so not durable: {str(error).removesuffix('.')}. From now on this process "
             "refuses what was to end, and goes on until that is confirmed"
-        ) from error
+        )
+        pending.is_kept = self._write_down(ending)
+        raise pending from error
 
-    def _add(self, ending: Ending) -> bool:
-        """Keep *ending*; False if there are too many."""
+    def _add(self, ending: Ending) -> None:
+        if self._hold(ending):
+            self._write_down(ending)
+
+    def _hold(self, ending: Ending) -> bool:
+        """Keep *ending* in memory; False if there are too many."""
         if len(self._open) >= _MOST:
             log.error("session_revocation_lost", extra={"handle": _name(ending), "count": len(self._open)})
             return False
         self._open[ending.id] = ending
-        if self._journal is not None:
-            self._journal.add(ending)
         log.warning("session_revocation_pending", extra={"handle": _name(ending), "count": len(self._open)})
         return True
+
+    def _write_down(self, ending: Ending) -> bool:
+        """Keep *ending* in the journal; False if there is none, or if it fails."""
+        return self._journal is not None and self._journal.add(ending)
 
     async def _end(self, ending: Ending, receipt: Receipt) -> None:
         if ending.handle is not None:
@@ -214,11 +222,13 @@ class Endings:
             await self._remove(handle, place, ending.cause, receipt)
 
     def _is_meant(self, ending: Ending, handle: Handle, record: bytes) -> bool:
+        if handle == ending.keep:
+            return False
         try:
             header, _ = self._store.open(handle, record)
         except RecordCorrupted:
-            return False  # it lets nobody in
-        return handle != ending.keep and not self._began_later(ending, header.created_at)
+            return True  # who has the key that lacks here may be let in by it; and nobody can say when it began
+        return not self._began_later(ending, header.created_at)
 
     def _began_later(self, ending: Ending, created_at: int) -> bool:
         """Say whether a session was created after *ending* was asked for.

@@ -14,7 +14,7 @@ from enum import Enum
 from time import monotonic
 from typing import Any, Final
 
-from coatcheck.engine.checkup import Finding, Severity, judge
+from coatcheck.engine.checkup import Checkup, Severity, judge
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
@@ -352,7 +352,7 @@ class Operations:
             raise ValueError("the id of a dictionary is 8 hexadecimal digits")
         return await self._store.drop_dictionary(int(name, 16), batch)
 
-    async def check_server(self) -> list[Finding]:
+    async def check_server(self) -> Checkup:
         """Look at how the servers are set up, and say what is not as sessions need it; the worst first.
 
         The store's user needs INFO and CONFIG GET for it, which the application's own should not have; what could not
@@ -363,7 +363,7 @@ class Operations:
         waits = durability is not None and any(durability.level_of(write).needs_disk for write in Write)
         surveyed = await self._store.transport.survey()
         found = [finding for seen in surveyed for finding in judge(seen, waits_for_disk=waits)]
-        return sorted(found, key=lambda finding: order.index(finding.severity))
+        return Checkup(sorted(found, key=lambda finding: order.index(finding.severity)), surveyed)
 
     def pending_revocations(self) -> int:
         """Say how many ends this process has been asked for that the store has not confirmed. Sends nothing.

@@ -115,9 +115,11 @@ class RevocationPending(StoreUnavailable):
 
     This process refuses what was to end, and tries again along with later calls until it is confirmed.
 
+    is_kept: whether an outbox has it, so that it survives this process.
     set_cookie: the Set-Cookie header that removes the cookie of a browser that was signed out; for adapters.
     """
 
+    is_kept: bool = False
     set_cookie: str | None = None
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.operations import Operations
@@ -35,7 +35,7 @@ class AsyncSessions(Operations):
         keys: Keys = None,
         policy: SessionPolicy | None = None,
         prefix: str | None = None,
-        outbox: Path | None = None,
+        outbox: Path | Literal[False] | None = None,
         clock: Clock | None = None,
         **options: Any,
     ) -> None:
@@ -43,7 +43,8 @@ class AsyncSessions(Operations):
 
         keys: also a `Path`, of a file with one key a line (COATCHECK_KEYS_FILE); it is read now, and not again.
         prefix: what key names begin with (COATCHECK_PREFIX; "cc"). clock: for tests, which move it.
-        outbox: a file in which ends that the store did not confirm outlive this process (COATCHECK_OUTBOX).
+        outbox: a file in which ends that the store did not confirm outlive this process (COATCHECK_OUTBOX);
+        False: none, whatever the environment names. Processes that share one have the same keys.
         options: deadline (a timedelta), max_connections and redis-py's (`coatcheck.runtime.settings`).
         Raises ConfigurationError.
         """
@@ -52,7 +53,7 @@ class AsyncSessions(Operations):
         transport.settings.check(policy)
         keyring = address.keyring(keys)
         prefix = prefix_or_default(prefix)
-        journal = outbox_or_default(outbox, prefix)
+        journal = outbox_or_default(outbox, prefix, keyring)
         super().__init__(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock, journal=journal)
         self.open_channel: Final = partial(AsyncChannel, transport, prefix)
         self._subscribers = listener.Subscribers(may_await=True, leases=self.leases)

@@ -51,7 +51,7 @@ def add_key(path: Path) -> Key:
 def promote_key(path: Path) -> Key:
     """Move the key that `add_key` has put at the end of the file *path* to the front, to seal; return it.
 
-    Raises ConfigurationError, with the file as it was, where no key is marked as waiting.
+    Raises ConfigurationError, with the file as it was, unless one key is marked as waiting.
     """
     path = path.resolve()
     lines = _lines(path)
@@ -59,7 +59,9 @@ def promote_key(path: Path) -> Key:
     waiting = [line for line in lines if _waits(line)]
     if len(waiting) != 1:
         raise ConfigurationError(
-            f"{len(waiting) or 'no'} keys of {path} wait to be promoted, not one: keys rotate {path}"
+            f"{len(waiting)} keys of {path} wait to be promoted, not one: let one line only say {WAITING}"
+            if waiting
+            else f"no key of {path} waits to be promoted: add one first with keys rotate {path}"
         )
     rest = [line for line in lines if line is not waiting[0]]
     front = next((i for i, line in enumerate(rest) if _key_text(line)), 0)

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
-from coatcheck.engine.checkup import Finding
+from coatcheck.engine.checkup import Checkup
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
 from coatcheck.engine.operations import ANYONE, Anyone, Operations
@@ -62,7 +62,7 @@ class Sessions:
         keys: Keys = None,
         policy: SessionPolicy | None = None,
         prefix: str | None = None,
-        outbox: Path | None = None,
+        outbox: Path | Literal[False] | None = None,
         clock: Clock | None = None,
         **options: Any,
     ) -> None:
@@ -70,7 +70,8 @@ class Sessions:
 
         keys: also a `Path`, of a file with one key a line (COATCHECK_KEYS_FILE); it is read now, and not again.
         prefix: what key names begin with (COATCHECK_PREFIX; "cc"). clock: for tests, which move it.
-        outbox: a file in which ends that the store did not confirm outlive this process (COATCHECK_OUTBOX).
+        outbox: a file in which ends that the store did not confirm outlive this process (COATCHECK_OUTBOX);
+        False: none, whatever the environment names. Processes that share one have the same keys.
         options: deadline (a timedelta), max_connections and redis-py's (`coatcheck.runtime.settings`).
         Raises ConfigurationError.
         """
@@ -79,7 +80,7 @@ class Sessions:
         transport.settings.check(policy)
         keyring = address.keyring(keys)
         prefix = prefix_or_default(prefix)
-        journal = outbox_or_default(outbox, prefix)
+        journal = outbox_or_default(outbox, prefix, keyring)
         self.core = Operations(transport, keyring=keyring, policy=policy, prefix=prefix, clock=clock, journal=journal)
         self._open_channel: Final = partial(BlockingChannel, transport, prefix)
         self._subscribers = listener.Subscribers(may_await=False, leases=self.core.leases)
@@ -159,7 +160,7 @@ class Sessions:
         """See `Operations.drop_dictionary`."""
         return run(self.core.drop_dictionary(name, batch=batch))
 
-    def check_server(self) -> list[Finding]:
+    def check_server(self) -> Checkup:
         """See `Operations.check_server`."""
         return run(self.core.check_server())
 

@@ -108,13 +108,18 @@ def find_running(what: str | None) -> Path:
         if _is_running(Path(what)):
             return Path(what)
         raise ConfigurationError(f"no local topology runs in {what}")
-    pattern = f"coatcheck-up-{what or '*'}-*"
-    found = [folder for folder in Path(tempfile.gettempdir()).glob(pattern) if _is_own(folder) and _is_running(folder)]
+    found = running(what)
     if not found:
         raise ConfigurationError(f"no local topology runs: start one with coatcheck up {what or 'sentinel'}")
     if len(found) > 1:
         raise ConfigurationError(f"several run, name one of: {', '.join(sorted(map(str, found)))}")
     return found[0]
+
+
+def running(kind: str | None = None) -> list[Path]:
+    """Give the folders of this user's topologies that run: of that kind, or all."""
+    folders = Path(tempfile.gettempdir()).glob(f"coatcheck-up-{kind or '*'}-*")
+    return [folder for folder in folders if _is_own(folder) and _is_running(folder)]
 
 
 def _is_own(folder: Path) -> bool:
