@@ -263,9 +263,7 @@ class Exchange:
                 return Failure(403, "You are signed in on as many devices as you may be.\n")
             case SourceLimited():
                 wait = str(error.retry_after // timedelta(seconds=1))
-                text = (
-                    f"Too many requests come from your network. You are not signed out; try again in {wait} seconds.\n"
-                )
+                text = f"Too many requests come from your network. You have not been signed out; try again in {wait} seconds.\n"
                 return Failure(429, text, (*_PLAIN, ("Retry-After", wait)))
             case CsrfRefused():
                 log.warning("csrf_refused", extra={"error": str(error)})
@@ -340,7 +338,7 @@ class Exchange:
 def _store_failure(error: StoreError) -> Failure:
     headers: tuple[tuple[str, str], ...] = (*_PLAIN, ("Retry-After", "1"))
     if not isinstance(error, DurabilityNotReached | RevocationPending):
-        text = "The session store cannot be reached. You are still signed in; please try again.\n"
+        text = "The session store cannot be reached. You have not been signed out; please try again.\n"
         return Failure(503, text, headers)
     if error.set_cookie is not None:
         headers += (("Set-Cookie", error.set_cookie),)
