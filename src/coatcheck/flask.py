@@ -83,7 +83,7 @@ class SessionInterface(FlaskInterface):
         usual = self._cookie_policy(app, cookie)
         make = partial(_make, app)
         self.sessions = given_or_made(
-            sessions, make, to="SessionInterface", url=url, keys=keys, policy=policy, prefix=prefix
+            sessions, make, kind=Sessions, to="SessionInterface", url=url, keys=keys, policy=policy, prefix=prefix
         )
         self._exchange = Exchange(self.sessions.core, usual)
         self._in_debug = Exchange(self.sessions.core, cookie or replace(usual, development=True))
