@@ -36,11 +36,14 @@ from datetime import timedelta
 from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
-from flask import Flask, Request, Response, current_app, request, session
-from flask.sessions import SessionInterface as FlaskInterface
-from flask.sessions import SessionMixin
-from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, default_exceptions
+from coatcheck.model.extras import Extra
+
+with Extra("flask", "flask"):
+    from flask import Flask, Request, Response, current_app, request, session
+    from flask.sessions import SessionInterface as FlaskInterface
+    from flask.sessions import SessionMixin
+    from flask.typing import ResponseReturnValue
+    from werkzeug.exceptions import HTTPException, default_exceptions
 
 from coatcheck.engine.exchange import Exchange, Outcome, Visit
 from coatcheck.model.cookie import CookiePolicy

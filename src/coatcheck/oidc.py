@@ -22,8 +22,11 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-import jwt
-from jwt.exceptions import InvalidJTIError, InvalidSubjectError
+from coatcheck.model.extras import Extra
+
+with Extra("oidc", "jwt"):
+    import jwt
+    from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
 from coatcheck.model.errors import ConfigurationError, IssuerUnavailable, LogoutTokenInvalid, SessionError, StoreError
 from coatcheck.model.issued import IssuerSession

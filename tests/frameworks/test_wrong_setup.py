@@ -2,12 +2,15 @@
 
 import asyncio
 import importlib
+import subprocess
+import sys
 
 import pytest
 from flask import Flask
 
 from coatcheck import AsyncSessions, ConfigurationError, Sessions
 from coatcheck.flask import SessionInterface
+from coatcheck.model.extras import Extra
 from coatcheck.oidc import abackchannel_logout, backchannel_logout
 
 ASYNC = ("starlette SessionMiddleware", "litestar SessionConfig", "aiohttp setup", "aiohttp Storage")
@@ -52,3 +55,41 @@ def test_logout_with_the_wrong_sessions(key):
     right = "^abackchannel_logout needs coatcheck.AsyncSessions, and was given Sessions$"
     with pytest.raises(ConfigurationError, match=right):
         asyncio.run(abackchannel_logout(Sessions("redis://h", keys=key), None, b""))
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "extra"),
+    [
+        ("django", "django", "django"),
+        ("flask", "flask", "flask"),
+        ("starlette", "starlette", "starlette"),
+        ("fastapi", "fastapi", "fastapi"),
+        ("litestar", "litestar", "litestar"),
+        ("aiohttp", "aiohttp", "aiohttp"),
+        ("oidc", "jwt", "oidc"),
+    ],
+)
+def test_without_the_extra(module, missing, extra):
+    """To import an adapter without its framework says which extra brings it."""
+    program = f"""if True:
+        import sys
+
+        class Uninstalled:
+            def find_spec(name, *_):
+                if name == "{missing}":
+                    raise ModuleNotFoundError(name=name)
+
+        sys.meta_path.insert(0, Uninstalled)
+        import coatcheck.{module}
+    """
+
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    last = result.stderr.splitlines()[-1]
+    assert last == f'ModuleNotFoundError: {missing} is not installed: pip install "coatcheck[{extra}]"'
+
+
+def test_something_else_is_missing():
+    """What an extra has nothing to do with is reported as Python does."""
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'nothing_of_that_name'$"), Extra("oidc", "jwt"):
+        importlib.import_module("nothing_of_that_name")

@@ -50,9 +50,12 @@ does not prolong it. "coatcheck.django" in INSTALLED_APPS is optional: it has `m
 `manage.py clearsessions`, of django.contrib.sessions, settles what has expired.
 """
 
-from coatcheck.django.configuration import async_sessions, sessions
-from coatcheck.django.freshness import require_fresh
-from coatcheck.django.middleware import SessionMiddleware
-from coatcheck.django.store import SessionStore
+from coatcheck.model.extras import Extra
+
+with Extra("django", "django"):
+    from coatcheck.django.configuration import async_sessions, sessions
+    from coatcheck.django.freshness import require_fresh
+    from coatcheck.django.middleware import SessionMiddleware
+    from coatcheck.django.store import SessionStore
 
 __all__ = ["SessionMiddleware", "SessionStore", "async_sessions", "require_fresh", "sessions"]

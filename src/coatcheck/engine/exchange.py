@@ -263,7 +263,10 @@ class Exchange:
                 return Failure(403, "You are signed in on as many devices as you may be.\n")
             case SourceLimited():
                 wait = str(error.retry_after // timedelta(seconds=1))
-                text = f"Too many requests come from your network. You have not been signed out; try again in {wait} seconds.\n"
+                text = (
+                    "Too many requests come from your network. You have not been signed out; "
+                    f"try again in {wait} seconds.\n"
+                )
                 return Failure(429, text, (*_PLAIN, ("Retry-After", wait)))
             case CsrfRefused():
                 log.warning("csrf_refused", extra={"error": str(error)})
