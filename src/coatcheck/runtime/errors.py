@@ -108,6 +108,11 @@ def _setting_wrong(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, NoPermissionError) or _DENIED_IN_SCRIPT.match(text):
         return f"does not let this user do what sessions need: {text}"
+    if "DB index" in text or "SELECT is not allowed" in text:
+        return (
+            f"has no database of the number that its URL asks for: {text}. "
+            "See `databases` in the server's configuration; a Cluster has no databases by number"
+        )
     if "WAITAOF" in text:
         return (
             f"cannot say when a write is on disk, which the policy's durability asks for: {text} "
