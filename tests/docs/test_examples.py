@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from coatcheck import Durability, Level
+from tests.fix_certificate import write_certificate
 from tests.fix_store import Server
 
 ROOT = Path(__file__).parents[2]
@@ -265,8 +266,9 @@ def test_example_of_the_readme(name: str, code: str, server: Server, key: str) -
 
 
 @pytest.mark.parametrize(("name", "code"), _examples_of_docs())
-def test_example_of_the_docs(name: str, code: str, server: Server, key: str) -> None:
+def test_example_of_the_docs(name: str, code: str, server: Server, key: str, tmp_path: Path) -> None:
     """An example of docs/ runs, does what the text beside it says, and prints what its comments say (# -> text)."""
+    code = code.replace("/etc/ssl/our-ca.pem", str(write_certificate(tmp_path)[0]))  # which the reader has
     program, said = code + _TRIALS.get(name, ""), re.findall(r"# -> (.*)$", code, re.MULTILINE)
 
     done = _run("-W", "error", "-c", program, COATCHECK_URL=server.url, COATCHECK_KEYS=key)

@@ -45,6 +45,10 @@ class NotPrimary(LostConnection):
     """A server that should be the primary says that it is none."""
 
 
+class NoHandshake(NoAnswer):
+    """Nothing came of an attempt to speak TLS, in the time that there was: no connection, or no TLS behind it."""
+
+
 class Interrupted(LostConnection):
     """A connection that many calls share was lost, and this was one of them."""
 
