@@ -30,11 +30,12 @@ What Flask's settings mean here:
 `app.test_client().session_transaction()` works as documented; what cannot be saved there raises.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial, wraps
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from coatcheck.model.extras import Extra
 
@@ -57,6 +58,10 @@ from coatcheck.runtime.making import given_or_made
 from coatcheck.runtime.sync import Sessions, run
 
 __all__ = ["CsrfPolicy", "SessionInterface", "csrf_token", "require_fresh", "session_of", "sessions_of"]
+
+log = logging.getLogger("coatcheck")
+
+_ENOUGH_BYTES: Final = 16
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -324,4 +329,13 @@ def _secret_keys(app: Flask) -> Keys:
     """Make keys from the secrets of *app*, where the environment gives none."""
     if environment_keyring() is not None or not app.secret_key:
         return None
-    return Keyring.derive([app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())])
+    secrets = [app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+    shortest = min(len(secret if isinstance(secret, bytes) else secret.encode()) for secret in secrets)
+    if shortest < _ENOUGH_BYTES:
+        log.warning(
+            "session_secret_key_short: the sessions are sealed with keys made from SECRET_KEY and its fallbacks, "
+            "and one of these has %d bytes, which can be guessed: use 16 random ones or more "
+            "(python -c 'import secrets; print(secrets.token_hex())'), or set COATCHECK_KEYS",
+            shortest,
+        )
+    return Keyring.derive(secrets)

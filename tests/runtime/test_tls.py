@@ -127,8 +127,8 @@ def test_a_server_without_tls(open_sessions) -> None:
         port = silent.getsockname()[1]
         sessions = open_sessions(url=f"rediss://localhost:{port}", deadline=0.3)
 
-        with pytest.raises(
-            coatcheck.StoreUnavailable,
-            match=f"localhost:{port} did not answer in time, and there is no TLS connection: see that it speaks TLS there$",
-        ):
+        with pytest.raises(coatcheck.StoreUnavailable) as failed:
             sessions.create({"a": 1})
+
+    said = f"localhost:{port} did not answer in time, and there is no TLS connection: see that it speaks TLS there"
+    assert str(failed.value).endswith(said)
