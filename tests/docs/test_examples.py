@@ -55,12 +55,15 @@ def add(request, item):
 
 urlpatterns = [path("cart/<item>", add)]
 settings.configure(
-    MIDDLEWARE=MIDDLEWARE, SESSION_ENGINE=SESSION_ENGINE, ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"],
+    MIDDLEWARE=MIDDLEWARE[1:-1] + ["django.contrib.auth.middleware.AuthenticationMiddleware"],
+    SESSION_ENGINE=SESSION_ENGINE, ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"],
     SECRET_KEY="of the test, and thirty-two characters long",
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+    INSTALLED_APPS=INSTALLED_APPS[1:-1] + ["django.contrib.auth", "django.contrib.contenttypes"],
 )
 django.setup()
 from django.test import Client
+from django.core.management import call_command
+call_command("check", "--fail-level", "WARNING")
 client = Client()
 client.post("/cart/book", secure=True)
 print(client.post("/cart/pen", secure=True).json())
@@ -160,7 +163,8 @@ def who(request):
 
 urlpatterns = [path("sign-in", sign_in), path("who", who)]
 settings.configure(
-    MIDDLEWARE=MIDDLEWARE, SESSION_ENGINE=SESSION_ENGINE, SESSION_COOKIE_NAME=SESSION_COOKIE_NAME, COATCHECK=COATCHECK,
+    MIDDLEWARE=MIDDLEWARE[1:-1] + ["django.contrib.auth.middleware.AuthenticationMiddleware"],
+    SESSION_ENGINE=SESSION_ENGINE, SESSION_COOKIE_NAME=SESSION_COOKIE_NAME, COATCHECK=COATCHECK,
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
     ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="of the test, and thirty-two characters long",

@@ -343,7 +343,11 @@ class Carrier(ABC):
             raise error if isinstance(error, ConfigurationError) else translated(error, self.address) from error
         call.trouble = error
         if isinstance(error, NoAnswer):
-            hint = ", and there is no TLS connection: see that it speaks TLS there" if isinstance(error, NoHandshake) else ""
+            hint = (
+                ", and there is no TLS connection: see that it speaks TLS there"
+                if isinstance(error, NoHandshake)
+                else ""
+            )
             call.trouble = NoAnswer(f"{node} did not answer in time{hint}")
         is_short = isinstance(error, NoAnswer) and monotonic() - call.sent_at < TELLING * self.settings.attempt
         if isinstance(error, Busy) or is_short:
