@@ -3,7 +3,9 @@
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -132,3 +134,29 @@ def test_a_server_without_tls(open_sessions) -> None:
 
     said = f"localhost:{port} did not answer in time, and there is no TLS connection: see that it speaks TLS there"
     assert str(failed.value).endswith(said)
+
+
+def test_a_server_that_answers_without_tls(open_sessions) -> None:
+    """A server that answers to the handshake with something else is told as one without TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        port = plain.getsockname()[1]
+
+        def answer() -> None:
+            while True:
+                try:
+                    connection, _ = plain.accept()
+                except OSError:
+                    return
+                with connection, suppress(OSError):  # it may have been closed there
+                    connection.recv(4096)
+                    connection.sendall(b"-ERR unknown command\r\n")
+                    connection.recv(4096)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            with pytest.raises(coatcheck.StoreUnavailable, match=r"See that it speaks TLS there"):
+                open_sessions(url=f"rediss://localhost:{port}", deadline=2).create({"a": 1})
+        finally:
+            plain.shutdown(socket.SHUT_RDWR)
+            thread.join()
