@@ -16,8 +16,11 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import Depends
-from fastapi.requests import HTTPConnection
+from coatcheck.model.extras import Extra
+
+with Extra("fastapi", "fastapi"):
+    from fastapi import Depends
+    from fastapi.requests import HTTPConnection
 
 from coatcheck.model.session import Session
 from coatcheck.starlette import CsrfPolicy, SessionMiddleware, csrf_context, csrf_token, fresh_session_of, session_of

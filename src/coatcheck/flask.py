@@ -30,17 +30,21 @@ What Flask's settings mean here:
 `app.test_client().session_transaction()` works as documented; what cannot be saved there raises.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial, wraps
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
-from flask import Flask, Request, Response, current_app, request, session
-from flask.sessions import SessionInterface as FlaskInterface
-from flask.sessions import SessionMixin
-from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException, default_exceptions
+from coatcheck.model.extras import Extra
+
+with Extra("flask", "flask"):
+    from flask import Flask, Request, Response, current_app, request, session
+    from flask.sessions import SessionInterface as FlaskInterface
+    from flask.sessions import SessionMixin
+    from flask.typing import ResponseReturnValue
+    from werkzeug.exceptions import HTTPException, default_exceptions
 
 from coatcheck.engine.exchange import Exchange, Outcome, Visit
 from coatcheck.model.cookie import CookiePolicy
@@ -54,6 +58,10 @@ from coatcheck.runtime.making import given_or_made
 from coatcheck.runtime.sync import Sessions, run
 
 __all__ = ["CsrfPolicy", "SessionInterface", "csrf_token", "require_fresh", "session_of", "sessions_of"]
+
+log = logging.getLogger("coatcheck")
+
+_ENOUGH_BYTES: Final = 16
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -83,7 +91,7 @@ class SessionInterface(FlaskInterface):
         usual = self._cookie_policy(app, cookie)
         make = partial(_make, app)
         self.sessions = given_or_made(
-            sessions, make, to="SessionInterface", url=url, keys=keys, policy=policy, prefix=prefix
+            sessions, make, kind=Sessions, to="SessionInterface", url=url, keys=keys, policy=policy, prefix=prefix
         )
         self._exchange = Exchange(self.sessions.core, usual)
         self._in_debug = Exchange(self.sessions.core, cookie or replace(usual, development=True))
@@ -321,4 +329,13 @@ def _secret_keys(app: Flask) -> Keys:
     """Make keys from the secrets of *app*, where the environment gives none."""
     if environment_keyring() is not None or not app.secret_key:
         return None
-    return Keyring.derive([app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())])
+    secrets = [app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+    shortest = min(len(secret if isinstance(secret, bytes) else secret.encode()) for secret in secrets)
+    if shortest < _ENOUGH_BYTES:
+        log.warning(
+            "session_secret_key_short: the sessions are sealed with keys made from SECRET_KEY and its fallbacks, "
+            "and one of these has %d bytes, which can be guessed: use 16 random ones or more "
+            "(python -c 'import secrets; print(secrets.token_hex())'), or set COATCHECK_KEYS",
+            shortest,
+        )
+    return Keyring.derive(secrets)

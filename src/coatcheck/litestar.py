@@ -25,15 +25,19 @@ from typing import Any, Final, cast
 from uuid import UUID  # noqa: TID251  a type of value here
 
 import msgspec
-from litestar.connection import ASGIConnection, Request
-from litestar.enums import MediaType, ScopeType
-from litestar.exceptions import ImproperlyConfiguredException
-from litestar.middleware.base import DefineMiddleware
-from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend, SessionMiddleware
-from litestar.response import Response
-from litestar.types import Empty, ExceptionHandlersMap, Message, Receive, Scope, Scopes, Send
-from litestar.utils import get_serializer_from_scope
-from litestar.utils.scope.state import ScopeState
+
+from coatcheck.model.extras import Extra
+
+with Extra("litestar", "litestar"):
+    from litestar.connection import ASGIConnection, Request
+    from litestar.enums import MediaType, ScopeType
+    from litestar.exceptions import ImproperlyConfiguredException
+    from litestar.middleware.base import DefineMiddleware
+    from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend, SessionMiddleware
+    from litestar.response import Response
+    from litestar.types import Empty, ExceptionHandlersMap, Message, Receive, Scope, Scopes, Send
+    from litestar.utils import get_serializer_from_scope
+    from litestar.utils.scope.state import ScopeState
 
 from coatcheck.engine.exchange import Exchange, Visit
 from coatcheck.model.cookie import CookiePolicy
@@ -155,7 +159,14 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
         Raises ConfigurationError.
         """
         self.sessions = given_or_made(
-            sessions, AsyncSessions, to="SessionConfig", url=url, keys=keys, policy=policy, prefix=prefix
+            sessions,
+            AsyncSessions,
+            kind=AsyncSessions,
+            to="SessionConfig",
+            url=url,
+            keys=keys,
+            policy=policy,
+            prefix=prefix,
         )
         self.watch = Watch(self.sessions)
         self.exclude, self.exclude_opt_key, self.scopes = exclude, exclude_opt_key, cast("Scopes", set(scopes))

@@ -22,13 +22,17 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-import jwt
-from jwt.exceptions import InvalidJTIError, InvalidSubjectError
+from coatcheck.model.extras import Extra
+
+with Extra("oidc", "jwt"):
+    import jwt
+    from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
 from coatcheck.model.errors import ConfigurationError, IssuerUnavailable, LogoutTokenInvalid, SessionError, StoreError
 from coatcheck.model.issued import IssuerSession
 from coatcheck.runtime.aio import AsyncSessions
 from coatcheck.runtime.jwks import GivenKeys, PublishedKeys
+from coatcheck.runtime.making import demand
 from coatcheck.runtime.sync import Sessions
 
 __all__ = [
@@ -189,8 +193,10 @@ def backchannel_logout(sessions: Sessions, verifier: LogoutVerifier, form: Form)
     """Carry out the logout request with this *form*, or with the body that holds it; say how to answer.
 
     200: done. 400: the request was refused; the body, JSON, and the log say why. 503: the sessions could not be ended,
-    or the issuer's keys not be fetched; the issuer may try again. Nothing is raised.
+    or the issuer's keys not be fetched; the issuer may try again.
+    Raises ConfigurationError for `AsyncSessions`, and nothing else.
     """
+    demand(Sessions, sessions, to="backchannel_logout")
     try:
         sessions.revoke_issued(verifier.verify(_token_in(form)))
     except (LogoutTokenInvalid, IssuerUnavailable, StoreError) as error:
@@ -199,7 +205,8 @@ def backchannel_logout(sessions: Sessions, verifier: LogoutVerifier, form: Form)
 
 
 async def abackchannel_logout(sessions: AsyncSessions, verifier: LogoutVerifier, form: Form) -> Answer:
-    """Do as `backchannel_logout`, on an event loop."""
+    """Do as `backchannel_logout`, on an event loop, with `AsyncSessions`."""
+    demand(AsyncSessions, sessions, to="abackchannel_logout")
     try:
         await sessions.revoke_issued(await verifier.averify(_token_in(form)))
     except (LogoutTokenInvalid, IssuerUnavailable, StoreError) as error:

@@ -17,11 +17,14 @@ from functools import partial, wraps
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final, Never, TypeVar, cast
 
-from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from coatcheck.model.extras import Extra
+
+with Extra("starlette", "starlette"):
+    from starlette.concurrency import run_in_threadpool
+    from starlette.datastructures import Headers
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coatcheck.engine.exchange import Exchange, Visit
 from coatcheck.model.cookie import CookiePolicy
@@ -80,7 +83,14 @@ class SessionMiddleware:
         Raises ConfigurationError.
         """
         sessions = given_or_made(
-            sessions, AsyncSessions, to="SessionMiddleware", url=url, keys=keys, policy=policy, prefix=prefix
+            sessions,
+            AsyncSessions,
+            kind=AsyncSessions,
+            to="SessionMiddleware",
+            url=url,
+            keys=keys,
+            policy=policy,
+            prefix=prefix,
         )
         self.app = app
         self._watch = Watch(sessions)

@@ -496,7 +496,7 @@ def test_without_the_extra():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert result.returncode == 1
-    assert result.stderr == "the command line needs the extra cli: pip install 'coatcheck[cli]'\n"
+    assert result.stderr == 'the command line needs the extra cli: pip install "coatcheck[cli]"\n'
 
 
 @pytest.mark.requirement("R18")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from coatcheck import Durability, Level
+from tests.fix_certificate import write_certificate
 from tests.fix_store import Server
 
 ROOT = Path(__file__).parents[2]
@@ -54,12 +55,15 @@ def add(request, item):
 
 urlpatterns = [path("cart/<item>", add)]
 settings.configure(
-    MIDDLEWARE=MIDDLEWARE, SESSION_ENGINE=SESSION_ENGINE, ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"],
+    MIDDLEWARE=MIDDLEWARE[1:-1] + ["django.contrib.auth.middleware.AuthenticationMiddleware"],
+    SESSION_ENGINE=SESSION_ENGINE, ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"],
     SECRET_KEY="of the test, and thirty-two characters long",
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
+    INSTALLED_APPS=INSTALLED_APPS[1:-1] + ["django.contrib.auth", "django.contrib.contenttypes"],
 )
 django.setup()
 from django.test import Client
+from django.core.management import call_command
+call_command("check", "--fail-level", "WARNING")
 client = Client()
 client.post("/cart/book", secure=True)
 print(client.post("/cart/pen", secure=True).json())
@@ -159,7 +163,8 @@ def who(request):
 
 urlpatterns = [path("sign-in", sign_in), path("who", who)]
 settings.configure(
-    MIDDLEWARE=MIDDLEWARE, SESSION_ENGINE=SESSION_ENGINE, SESSION_COOKIE_NAME=SESSION_COOKIE_NAME, COATCHECK=COATCHECK,
+    MIDDLEWARE=MIDDLEWARE[1:-1] + ["django.contrib.auth.middleware.AuthenticationMiddleware"],
+    SESSION_ENGINE=SESSION_ENGINE, SESSION_COOKIE_NAME=SESSION_COOKIE_NAME, COATCHECK=COATCHECK,
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes"],
     ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="of the test, and thirty-two characters long",
@@ -265,8 +270,9 @@ def test_example_of_the_readme(name: str, code: str, server: Server, key: str) -
 
 
 @pytest.mark.parametrize(("name", "code"), _examples_of_docs())
-def test_example_of_the_docs(name: str, code: str, server: Server, key: str) -> None:
+def test_example_of_the_docs(name: str, code: str, server: Server, key: str, tmp_path: Path) -> None:
     """An example of docs/ runs, does what the text beside it says, and prints what its comments say (# -> text)."""
+    code = code.replace("/etc/ssl/our-ca.pem", str(write_certificate(tmp_path)[0]))  # which the reader has
     program, said = code + _TRIALS.get(name, ""), re.findall(r"# -> (.*)$", code, re.MULTILINE)
 
     done = _run("-W", "error", "-c", program, COATCHECK_URL=server.url, COATCHECK_KEYS=key)

@@ -367,13 +367,13 @@ def test_limit_and_conflict_are_told(make):
         (
             StoreUnavailable("x"),
             503,
-            "The session store cannot be reached. You are still signed in; please try again.\n",
+            "The session store cannot be reached. You have not been signed out; please try again.\n",
             "1",
         ),
         (
             RecordCorrupted("x"),
             503,
-            "The session store cannot be reached. You are still signed in; please try again.\n",
+            "The session store cannot be reached. You have not been signed out; please try again.\n",
             "1",
         ),
         (SessionLimitReached("x"), 403, "You are signed in on as many devices as you may be.\n", None),

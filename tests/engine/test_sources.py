@@ -227,7 +227,7 @@ def test_answer(make):
 
     assert (failure.status, dict(failure.headers)["Retry-After"]) == (429, "21")
     assert failure.text == (
-        "Too many requests come from your network. You are not signed out; try again in 21 seconds.\n"
+        "Too many requests come from your network. You have not been signed out; try again in 21 seconds.\n"
     )
 
 

@@ -630,4 +630,4 @@ def test_without_aiohttp_session():
 
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
-    assert "pip install 'coatcheck[aiohttp]'" in output
+    assert 'Storage needs aiohttp-session: pip install "coatcheck[aiohttp]"' in output

@@ -381,6 +381,16 @@ def test_system_check_of_middleware(project, capsys):
     assert "coatcheck.W001" in capsys.readouterr().err
 
 
+def test_system_check_of_the_subject(project, capsys):
+    """`manage.py check` warns of a subject that login() does not name; Django's own, or none, is right."""
+    with override_settings(COATCHECK={**project, "POLICY": SessionPolicy(subject_attribute="_auth_user_id")}):
+        call_command("check", "--fail-level", "WARNING")
+    with override_settings(COATCHECK={**project, "POLICY": SessionPolicy(subject_attribute="user_id")}):
+        call_command("check")
+
+    assert "(coatcheck.W002) login() and logout() do not set 'user_id'" in capsys.readouterr().err
+
+
 def test_cookie_policy(project):
     """A CookiePolicy wins over Django's settings."""
     with override_settings(COATCHECK={**project, "COOKIE": CookiePolicy(name="ticket")}):

@@ -113,7 +113,7 @@ def test_outage(lost_flask, path):
     assert answer.headers["Retry-After"] == "1"
     assert answer.headers["Cache-Control"] == "no-store"
     assert cookie_of(answer) is None
-    assert "still signed in" in answer.text
+    assert "You have not been signed out" in answer.text
 
 
 def test_outage_elsewhere(lost_flask):

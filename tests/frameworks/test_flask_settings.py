@@ -164,3 +164,25 @@ def test_two_apps_share(make_flask):
     cookie = cookie_of(first.test_client().get("/set/1"))[0]
 
     assert second.test_client(use_cookies=False).get("/get", headers={"Cookie": cookie}).json == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    ("secret", "fallbacks", "said"),
+    [("short", None, 5), ("s" * 16, [b"old"], 3), ("ä" * 8, None, None), (b"s" * 16, ["o" * 16], None)],
+)
+def test_short_secret_key(make_keyed, caplog, secret, fallbacks, said):
+    """A SECRET_KEY that is too short to make a sealing key from is told once, in the log, and not shown."""
+    make_keyed(secret, fallbacks)
+
+    told = [record.getMessage() for record in caplog.records if "session_secret_key_short" in record.getMessage()]
+    assert [f"one of these has {said} bytes" in text for text in told] == [True] * (said is not None)
+    assert "old" not in "".join(told)
+    assert "'short'" not in "".join(told)
+
+
+def test_short_secret_key_beside_keys(make_keyed, caplog, monkeypatch, key):
+    """Where the keys come from elsewhere, SECRET_KEY may be what it is."""
+    monkeypatch.setenv("COATCHECK_KEYS", key)
+    make_keyed("short")
+
+    assert not caplog.records

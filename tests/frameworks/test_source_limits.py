@@ -26,7 +26,7 @@ def refused(answer):
         return False
     assert 0 < int(answer.headers["retry-after"]) <= 60
     assert answer.headers["cache-control"] == "no-store"
-    assert "You are not signed out" in answer.text
+    assert "You have not been signed out" in answer.text
     return True
 
 

@@ -112,6 +112,14 @@ def test_sentinel_gets_no_login_of_the_servers():
             "cluster://: a Cluster has no services and no databases by number: nothing follows the hosts but ?options",
         ),
         (
+            "redis://h/abc",
+            "redis://: after the host there is place for the number of a database only: redis://host:6379/0",
+        ),
+        (
+            "valkeys://h:1/0/1?db=2",
+            "valkeys://: after the host there is place for the number of a database only: valkeys://host:6379/0",
+        ),
+        (
             "unix://",
             "unix://: write the path of the socket after three slashes: unix:///run/redis.sock",
         ),
@@ -145,7 +153,11 @@ def test_wrong_port(url):
         ({"retry": None}, "retry cannot be set: what is sent again, and when, is decided within the deadline."),
         ({"decode_responses": True}, "decode_responses cannot be set: replies are read as bytes. Leave it out"),
         ({"sentinel_password": "x"}, "sentinel_password is for a sentinel:// address; leave it out"),
-        ({"ssl_ca_certs": "ca.pem"}, "there is no option ssl_ca_certs for redis://h"),
+        ({"ssl_ca": "ca.pem"}, "there is no option ssl_ca for redis://h"),
+        (
+            {"ssl_ca_certs": "ca.pem"},
+            "ssl_ca_certs is for TLS, and redis://h is without: write rediss://, or leave it out",
+        ),
         ({"sentinel_lease": 3}, "sentinel_lease is for a sentinel:// address; leave it out"),
     ],
 )
@@ -155,6 +167,25 @@ def test_wrong_settings(options, text):
         Settings.read(Address("redis://h"), options)
 
     assert str(refused.value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "option", "remedy"),
+    [
+        ("sentinel://h/main", "sentinel_ssl_ca_certs", "sentinels://"),
+        ("cluster://h", "ssl_keyfile", "clusters://"),
+    ],
+)
+def test_tls_options_without_tls(url, option, remedy):
+    """What is for TLS is refused where there is none, with the scheme that has it."""
+    with pytest.raises(ConfigurationError, match=f"^{option} is for TLS, and .* is without: write {remedy}, or leave"):
+        Settings.read(Address(url), {option: "file.pem"})
+
+
+def test_tls_options_of_a_socket():
+    """A unix socket has no TLS, however it is written."""
+    with pytest.raises(ConfigurationError, match=r"^there is no option ssl_ca_certs for unix:///s: see the list"):
+        Settings.read(Address("unix:///s"), {"ssl_ca_certs": "ca.pem"})
 
 
 def test_lease_of_a_primary():
@@ -186,6 +217,14 @@ def test_deadline(monkeypatch):
     assert Settings.read(here, {}).deadline == 3
     assert Settings.read(here, {"deadline": timedelta(seconds=2), "socket_timeout": 0.5}).attempt == 0.5
     assert Settings.read(Address("redis://h?deadline=0.1"), {"deadline": timedelta(seconds=2)}).deadline == 0.1
+
+
+def test_wrong_deadline_in_the_environment(monkeypatch):
+    """What the environment says wrongly is told by the name that it has there."""
+    monkeypatch.setenv("COATCHECK_DEADLINE", "abc")
+
+    with pytest.raises(ConfigurationError, match=r"^COATCHECK_DEADLINE must be longer than nothing: "):
+        Settings.read(Address("redis://h"), {})
 
 
 def test_url_from_the_environment(monkeypatch):
@@ -318,7 +357,7 @@ def test_keys_from_the_environment(monkeypatch, key):
     assert len(Address("redis://h").keyring(None).keys) == 2
 
 
-@pytest.mark.parametrize("keys", ["secret", "cck_short", ["cck_" + "A" * 42], "cck_" + "!" * 43])
+@pytest.mark.parametrize("keys", ["secret", "cck_short", ["cck_" + "A" * 42], "cck_" + "!" * 43, b"0" * 32, [b"0"]])
 def test_malformed_keys(keys):
     """A key that is none is refused without repeating it, with how to make one."""
     with pytest.raises(ConfigurationError) as refused:

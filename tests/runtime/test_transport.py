@@ -144,6 +144,19 @@ def test_missing_password(opened, private):
         does("list_for", "ada")
 
 
+def test_missing_database(opened, private):
+    """A database that the server does not have is a mistake in the configuration, not an outage."""
+    does = opened(f"{private.url}?db=99")
+
+    with pytest.raises(ConfigurationError) as refused:
+        does("list_for", "ada")
+
+    assert str(refused.value) == (
+        f"{private.url} has no database of the number that its URL asks for: DB index is out of range. "
+        "See `databases` in the server's configuration; a Cluster has no databases by number"
+    )
+
+
 @pytest.mark.parametrize(
     ("rights", "what"),
     [

@@ -25,8 +25,11 @@ aiohttp ignores X-Forwarded-Proto. Behind a proxy that ends TLS, a middleware ou
 ``request.clone(scheme="https")`` where the proxy, and nobody else, says so.
 """
 
-from coatcheck.aiohttp.middleware import csrf_token, require_fresh, session_of, setup
-from coatcheck.aiohttp.storage import Storage
 from coatcheck.model.csrf import CsrfPolicy
+from coatcheck.model.extras import Extra
+
+with Extra("aiohttp", "aiohttp"):
+    from coatcheck.aiohttp.middleware import csrf_token, require_fresh, session_of, setup
+    from coatcheck.aiohttp.storage import Storage
 
 __all__ = ["CsrfPolicy", "Storage", "csrf_token", "require_fresh", "session_of", "setup"]

@@ -9,6 +9,7 @@ from aiohttp import web
 from coatcheck.aiohttp.desk import STORED, Desk, Errand
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.model.errors import ConfigurationError, SessionError
+from coatcheck.model.extras import installation
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.model.session import Session
 from coatcheck.runtime.address import Keys
@@ -114,7 +115,7 @@ class Storage(AbstractStorage):
     ) -> None:
         """Take what `setup` takes; ``app.on_cleanup.append(storage.close)`` closes. Raises ConfigurationError."""
         if AbstractStorage is object:
-            raise ConfigurationError("Storage needs aiohttp-session: pip install 'coatcheck[aiohttp]'")
+            raise ConfigurationError(f"Storage needs aiohttp-session: {installation('aiohttp')}")
         self._desk = Desk("Storage", sessions=sessions, cookie=cookie, url=url, keys=keys, policy=policy, prefix=prefix)
         super().__init__(cookie_name=(cookie or CookiePolicy()).full_name(secure=cookie is None or cookie.secure))
 

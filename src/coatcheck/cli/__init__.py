@@ -2,6 +2,8 @@
 
 import sys
 
+from coatcheck.model.extras import installation
+
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 there was nothing to do it to, 2 wrong settings, 3 no store."""
@@ -10,5 +12,5 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name not in {"typer", "rich"}:
             raise
-        sys.exit("the command line needs the extra cli: pip install 'coatcheck[cli]'")
+        sys.exit(f"the command line needs the extra cli: {installation('cli')}")
     sys.exit(run())

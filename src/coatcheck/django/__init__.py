@@ -1,6 +1,7 @@
 """Sessions for Django 5.2 and 6: request.session, kept in Redis or Valkey.
 
     SESSION_ENGINE = "coatcheck.django"
+    INSTALLED_APPS = [..., "coatcheck.django", ...]                   # optional: `manage.py check` looks at all this
     MIDDLEWARE = [..., "coatcheck.django.SessionMiddleware", ...]     # in place of django.contrib.sessions' own
 
 Views, `login()`, `logout()`, messages and the admin go on as they are; asynchronous views use the a-methods
@@ -46,13 +47,16 @@ http://localhost needs no https. Django's test client gets the name it looks for
 
 With Django's own middleware in place of ours, sessions are as right, but the cookie is Django's (no ``__Host-``
 prefix, duplicates go unseen), an outage is a 500, a request that ends after a logout a 400, and reading a session
-does not prolong it. "coatcheck.django" in INSTALLED_APPS is optional: it has `manage.py check` say so.
+does not prolong it. With "coatcheck.django" in INSTALLED_APPS `manage.py check` says so.
 `manage.py clearsessions`, of django.contrib.sessions, settles what has expired.
 """
 
-from coatcheck.django.configuration import async_sessions, sessions
-from coatcheck.django.freshness import require_fresh
-from coatcheck.django.middleware import SessionMiddleware
-from coatcheck.django.store import SessionStore
+from coatcheck.model.extras import Extra
+
+with Extra("django", "django"):
+    from coatcheck.django.configuration import async_sessions, sessions
+    from coatcheck.django.freshness import require_fresh
+    from coatcheck.django.middleware import SessionMiddleware
+    from coatcheck.django.store import SessionStore
 
 __all__ = ["SessionMiddleware", "SessionStore", "async_sessions", "require_fresh", "sessions"]

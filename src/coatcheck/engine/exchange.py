@@ -264,7 +264,8 @@ class Exchange:
             case SourceLimited():
                 wait = str(error.retry_after // timedelta(seconds=1))
                 text = (
-                    f"Too many requests come from your network. You are not signed out; try again in {wait} seconds.\n"
+                    "Too many requests come from your network. You have not been signed out; "
+                    f"try again in {wait} seconds.\n"
                 )
                 return Failure(429, text, (*_PLAIN, ("Retry-After", wait)))
             case CsrfRefused():
@@ -340,7 +341,7 @@ class Exchange:
 def _store_failure(error: StoreError) -> Failure:
     headers: tuple[tuple[str, str], ...] = (*_PLAIN, ("Retry-After", "1"))
     if not isinstance(error, DurabilityNotReached | RevocationPending):
-        text = "The session store cannot be reached. You are still signed in; please try again.\n"
+        text = "The session store cannot be reached. You have not been signed out; please try again.\n"
         return Failure(503, text, headers)
     if error.set_cookie is not None:
         headers += (("Set-Cookie", error.set_cookie),)

@@ -11,6 +11,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import Any, Final, Self
 
 from coatcheck.model.errors import ConfigurationError
+from coatcheck.model.extras import installation
 
 _LONGEST_HEADER: Final = 512
 _LONGEST_NAME: Final = 32
@@ -142,7 +143,7 @@ def family_of(user_agent: str) -> str:
         import ua_parser  # noqa: PLC0415  an extra
     except ModuleNotFoundError:
         raise ConfigurationError(
-            'to look at user agents takes ua-parser: pip install "coatcheck[client]", or ClientPolicy(user_agent=None)'
+            f"to look at user agents takes ua-parser: {installation('client')}, or ClientPolicy(user_agent=None)"
         ) from None
     browser, system = (_name(parse(user_agent)) for parse in (ua_parser.parse_user_agent, ua_parser.parse_os))
     if system == _UNKNOWN:

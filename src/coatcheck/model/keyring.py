@@ -20,6 +20,9 @@ from coatcheck.model.ticket import Handle
 
 _KEY_BYTES: Final = 32
 _KEY_SHAPE: Final = re.compile(r"cck_[A-Za-z0-9_-]{43}", re.ASCII)
+_NO_KEY: Final = (
+    "a sealing key is 'cck_' and 43 characters; make one with: python -c 'import coatcheck; print(coatcheck.new_key())'"
+)
 _DERIVED_SALT: Final = b"coatcheck derived key 1"
 
 
@@ -96,8 +99,13 @@ class Keyring:
 
     @classmethod
     def parse(cls, text: str | Iterable[str]) -> Self:
-        """Read keys written by `new_key`: a list of them, or one string with commas between."""
-        words = text.split(",") if isinstance(text, str) else text
+        """Read keys written by `new_key`: a list of them, or one string with commas between.
+
+        Raises ConfigurationError.
+        """
+        words = text.split(",") if isinstance(text, str) else list(text)
+        if not all(isinstance(word, str) for word in words):  # bytes are a list of numbers
+            raise ConfigurationError(_NO_KEY)
         return cls(_parse_key(word.strip()) for word in words if word.strip())
 
     @classmethod
@@ -155,10 +163,7 @@ def expand(key: bytes, info: bytes) -> bytes:
 
 def _parse_key(text: str) -> Key:
     if not _KEY_SHAPE.fullmatch(text):
-        raise ConfigurationError(
-            "a sealing key is 'cck_' and 43 characters; make one with: "
-            "python -c 'import coatcheck; print(coatcheck.new_key())'"
-        )
+        raise ConfigurationError(_NO_KEY)
     return Key(urlsafe_b64decode(text[4:] + "="))
 
 

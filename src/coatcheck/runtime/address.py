@@ -110,6 +110,11 @@ class Address:
             )
         self.seeds = (Node(path, 0),) if path else (Node(host, port),)
         parts = urlsplit(url)
+        database = parts.path.removeprefix("/")
+        if scheme != "unix" and database and not database.isdecimal():  # redis-py would take the first
+            raise ConfigurationError(
+                f"{scheme}://: after the host there is place for the number of a database only: {scheme}://host:6379/0"
+            )
         self._shown = f"{twin}://{parts.netloc.rpartition('@')[2]}{parts.path.rpartition('@')[2]}"
 
     def _read_several(self, scheme: str, parts: SplitResult) -> None:

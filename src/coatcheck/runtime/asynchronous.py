@@ -25,7 +25,7 @@ from coatcheck.runtime.address import Address, Kind, Node
 from coatcheck.runtime.batch import Batch
 from coatcheck.runtime.blocking import make_connection, refuse_replica
 from coatcheck.runtime.carrier import TELLING, Carrier
-from coatcheck.runtime.errors import FOREIGN, Busy
+from coatcheck.runtime.errors import FOREIGN, Busy, NoHandshake
 from coatcheck.runtime.shared import SharedConnection
 from coatcheck.runtime.tls import Trust
 
@@ -179,8 +179,14 @@ class _Line:
         if task is None:
             task = self._connecting[node] = asyncio.create_task(self._connect(node, pool))
             task.add_done_callback(lambda done: self._note_connected(node, done))
-        async with asyncio.timeout(min(ends_at - monotonic(), self._settings.attempt)):
-            return await asyncio.shield(task)
+        try:
+            async with asyncio.timeout(min(ends_at - monotonic(), self._settings.attempt)):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            raise self._no_connection() from None
+
+    def _no_connection(self) -> NoAnswer:
+        return NoHandshake("no TLS handshake in time") if self._address.has_tls else NoAnswer("no answer in time")
 
     async def _connect(self, node: Node, pool: "_Pool") -> SharedConnection:
         connection = pool.make()
@@ -217,7 +223,8 @@ class _Line:
                         batch.replies.append(error)
             is_clean = True
         except TimeoutError:
-            batch.error = NoAnswer("no answer in time")
+            is_there = connection is None or connection.is_connected
+            batch.error = NoAnswer("no answer in time") if is_there else self._no_connection()
         except (*FOREIGN, Busy) as error:
             batch.error = error
         finally:

@@ -29,7 +29,7 @@ from coatcheck.model.errors import ConfigurationError
 from coatcheck.runtime.address import Address, Kind, Node
 from coatcheck.runtime.batch import Batch
 from coatcheck.runtime.carrier import Carrier
-from coatcheck.runtime.errors import FOREIGN, Busy, NotPrimary
+from coatcheck.runtime.errors import FOREIGN, Busy, NoHandshake, NotPrimary
 from coatcheck.runtime.tls import Trust
 from coatcheck.runtime.topology import share
 
@@ -352,7 +352,11 @@ class _TLS(_Limited, redis.SSLConnection):
     def _wrap_socket_with_ssl(self, sock: socket) -> Any:
         if self.ssl_validate_ocsp or self.ssl_validate_ocsp_stapled:  # redis-py alone knows how
             return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
-        return self.trust.context().wrap_socket(sock, server_hostname=self.host)
+        context = self.trust.context()
+        try:
+            return context.wrap_socket(sock, server_hostname=self.host)
+        except TimeoutError:
+            raise NoHandshake("no TLS handshake in time") from None
 
 
 class _Socket(_Limited, redis.UnixDomainSocketConnection):

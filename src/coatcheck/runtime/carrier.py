@@ -37,7 +37,16 @@ from coatcheck.model.errors import ConfigurationError, StoreUnavailable
 from coatcheck.runtime.address import Address, Kind, Node
 from coatcheck.runtime.batch import ALONG, BEHIND, WAITING, Batch, Call
 from coatcheck.runtime.breaker import Breaker, Budget, backoff
-from coatcheck.runtime.errors import FOREIGN, Busy, Interrupted, code_of, is_refusal, is_untrusted, translated
+from coatcheck.runtime.errors import (
+    FOREIGN,
+    Busy,
+    Interrupted,
+    NoHandshake,
+    code_of,
+    is_refusal,
+    is_untrusted,
+    translated,
+)
 from coatcheck.runtime.lookout import CONFIRM_AGAIN_SECONDS, Lookout
 from coatcheck.runtime.sentinel import Sentinel, Unconfirmed
 from coatcheck.runtime.settings import Settings
@@ -69,6 +78,8 @@ class Carrier(ABC):
         self.settings = Settings.read(address, options)
         self.trust = Trust(self.settings.connection)
         self.sentinel_trust = Trust(self.settings.sentinel)
+        self.trust.check()
+        self.sentinel_trust.check("sentinel_")
         self.topology = _topology_of(address, self.settings)
         self._budget = Budget(monotonic())
         self._breakers: dict[Node, Breaker] = {}
@@ -330,7 +341,14 @@ class Carrier(ABC):
         """Take note that *node* did not answer. Raises where trying again is in vain."""
         if is_refusal(error) or is_untrusted(error) or isinstance(error, ConfigurationError | ResponseError):
             raise error if isinstance(error, ConfigurationError) else translated(error, self.address) from error
-        call.trouble = NoAnswer(f"{node} did not answer in time") if isinstance(error, NoAnswer) else error
+        call.trouble = error
+        if isinstance(error, NoAnswer):
+            hint = (
+                ", and there is no TLS connection: see that it speaks TLS there"
+                if isinstance(error, NoHandshake)
+                else ""
+            )
+            call.trouble = NoAnswer(f"{node} did not answer in time{hint}")
         is_short = isinstance(error, NoAnswer) and monotonic() - call.sent_at < TELLING * self.settings.attempt
         if isinstance(error, Busy) or is_short:
             return

@@ -31,6 +31,7 @@ _DENIED_IN_SCRIPT: Final = re.compile(
 )
 _IN_SCRIPT: Final = re.compile(r"^(?:ERR )?Error running script.*?-([A-Z]+) ", re.DOTALL)  # before Redis 7
 _CODE: Final = re.compile(r"^([A-Z]+)\b")
+_NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})  # OpenSSL's, which vary by version
 _ADVICE: Final = {
     "OOM": "has no memory left for writes: raise its maxmemory, or end sessions",
     "MISCONF": "refuses writes because it cannot write to its disk: see its log and the space left",
@@ -43,6 +44,10 @@ _ADVICE: Final = {
 
 class NotPrimary(LostConnection):
     """A server that should be the primary says that it is none."""
+
+
+class NoHandshake(NoAnswer):
+    """Nothing came of an attempt to speak TLS, in the time that there was: no connection, or no TLS behind it."""
 
 
 class Interrupted(LostConnection):
@@ -77,6 +82,11 @@ def is_untrusted(error: BaseException) -> bool:
     return any(isinstance(reason, ssl.SSLCertVerificationError) for reason in _reasons(error))
 
 
+def _is_plain(error: BaseException) -> bool:
+    """Say whether what came back from the server was no TLS."""
+    return any(isinstance(reason, ssl.SSLError) and reason.reason in _NO_TLS for reason in _reasons(error))
+
+
 def _reasons(error: BaseException) -> Iterator[BaseException]:
     """Give *error*, and what lies behind it."""
     reason: BaseException | None = error
@@ -97,7 +107,8 @@ def translated(error: BaseException, address: Address) -> SessionError:
             "See that ssl_ca_certs names the authority that has signed it, that it names the host, and its dates"
         )
     if isinstance(error, LostConnection | NoAnswer | OSError | Busy):
-        return StoreUnavailable(f"{address} cannot be reached: {error}")
+        hint = " See that it speaks TLS there" if _is_plain(error) else ""
+        return StoreUnavailable(f"{address} cannot be reached: {error}{hint}")
     if advice := _ADVICE.get("OOM" if isinstance(error, OutOfMemoryError) else code_of(error)):
         return StoreUnavailable(f"{address} {advice} ({error})")
     return StoreUnavailable(f"{address} refused a command: {error}")
@@ -108,6 +119,11 @@ def _setting_wrong(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, NoPermissionError) or _DENIED_IN_SCRIPT.match(text):
         return f"does not let this user do what sessions need: {text}"
+    if "DB index" in text or "SELECT is not allowed" in text:
+        return (
+            f"has no database of the number that its URL asks for: {text}. "
+            "See `databases` in the server's configuration; a Cluster has no databases by number"
+        )
     if "WAITAOF" in text:
         return (
             f"cannot say when a write is on disk, which the policy's durability asks for: {text} "

@@ -1,6 +1,6 @@
 """What an adapter is set up with: sessions that the application has, or what to make sessions of."""
 
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from coatcheck.model.errors import ConfigurationError
 from coatcheck.model.policy import SessionPolicy
@@ -22,6 +22,7 @@ def given_or_made(
     sessions: S | None,
     make: Maker[S],
     *,
+    kind: type[S],
     to: str,
     url: str | None,
     keys: Keys,
@@ -30,10 +31,17 @@ def given_or_made(
 ) -> S:
     """Give the application's own *sessions*, or make some with the settings; both together contradict each other.
 
-    to: what has been given them, for the text. Raises ConfigurationError.
+    kind: what *sessions* must be. to: what has been given them, for the text. Raises ConfigurationError.
     """
     if sessions is None:
         return make(url, keys=keys, policy=policy, prefix=prefix)
     if (url, keys, policy, prefix) != (None, None, None, None):
         raise ConfigurationError(f"give {to} either sessions, or url, keys, policy and prefix")
+    demand(kind, sessions, to=to)
     return sessions
+
+
+def demand(kind: type[Any], sessions: object, *, to: str) -> None:
+    """Raise ConfigurationError unless *sessions* are of that *kind*. to: what has been given them, for the text."""
+    if not isinstance(sessions, kind):
+        raise ConfigurationError(f"{to} needs coatcheck.{kind.__name__}, and was given {type(sessions).__name__}")

