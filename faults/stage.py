@@ -288,7 +288,7 @@ class Stage:
         if self._served is None or self._struck is None:
             return None, None
         served, entries = self._served, self.workload.ledger.entries
-        concerned = [e for e in entries if e.began >= self._felt and self._is_concerned(e)]
+        concerned = [e for e in entries if e.began >= self._felt and self._is_concerned(e) and not e.is_apart]
         back = min((e.ended for e in concerned if e.outcome is Outcome.DONE), default=float("inf"))
         is_short = self.level.needs_replicas and self._short  # then no write is acknowledged, whoever serves
         tried = [e.began for e in concerned if e.began >= served and (e.kind is Did.READ or not is_short)]
