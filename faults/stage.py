@@ -289,13 +289,15 @@ class Stage:
             return None, None
         served, entries = self._served, self.workload.ledger.entries
         concerned = [e for e in entries if e.began >= self._felt and self._is_concerned(e) and not e.is_apart]
-        back = min((e.ended for e in concerned if e.outcome is Outcome.DONE), default=float("inf"))
-        is_short = self.level.needs_replicas and self._short  # then no write is acknowledged, whoever serves
-        tried = [e.began for e in concerned if e.began >= served and (e.kind is Did.READ or not is_short)]
+        first = min((e for e in concerned if e.outcome is Outcome.DONE), key=lambda e: e.ended, default=None)
+        is_short = self.level.needs_replicas and self._short  # then a write that fails says nothing of who serves
+        tried = [e.began for e in concerned if e.began >= served and (e.kind is Did.READ or not is_short or e is first)]
         if not tried:
             return None, None
-        since = served if back <= min(tried) else min(tried)
-        return back - self._struck, back - since
+        if first is None:
+            return float("inf"), float("inf")
+        since = served if first.began < served else min(tried)
+        return first.ended - self._struck, first.ended - since
 
     def _is_concerned(self, entry: Operation) -> bool:
         return self._slots is None or (bool(entry.handle) and self.is_on_victim(entry.handle))
