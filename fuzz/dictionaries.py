@@ -13,7 +13,7 @@ from coatcheck.model.errors import RecordCorrupted
 from coatcheck.model.header import BY_DICTIONARY, DICTIONARY_ID_BYTES
 from coatcheck.model.keyring import Keyring, binding, dictionary_binding
 from coatcheck.model.record import LARGEST_PAYLOAD, Payload, Records, fingerprint
-from fuzz.values import HANDLE, KEY, NONCE, PREFIX, first_header, payload_bodies, shown
+from fuzz.values import HANDLE, KEY, NONCE, PREFIX, altered, first_header, payload_bodies, shown
 
 _SEALED = SealedDictionaries(Keyring([KEY]), PREFIX)
 _UNLEARNT_ID = 7
@@ -89,7 +89,7 @@ def dictionary_seeds() -> Iterator[bytes]:
     content = _trained().content
     yield from (content[:length] for length in (0, 4, 8, 64, len(content) // 2, len(content)))
     sealed = _SEALED.seal(_trained())
-    yield sealed[:-1] + bytes((sealed[-1] ^ 1,))
+    yield altered(sealed)
     yield sealed[:20]
 
 

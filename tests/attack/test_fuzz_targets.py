@@ -40,6 +40,16 @@ def test_changed_seeds(name):
         target.check(bytes(data))
 
 
+@pytest.mark.parametrize("name", ["record", "activity", "dictionary"])
+def test_seeds_are_not_nearly_genuine(name):
+    """No byte behind a seed, or in the place of its last one, makes of it what was really sealed."""
+    target = TARGETS[name]
+    for seed in target.seeds()[-16:]:
+        for byte in range(256):
+            target.check(seed + bytes((byte,)))
+            target.check(seed[:-1] + bytes((byte,)))
+
+
 @pytest.mark.requirement("R56")
 @pytest.mark.parametrize("says_its_size", [True, False])
 def test_decompression_bomb(says_its_size):
