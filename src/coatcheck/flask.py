@@ -91,7 +91,7 @@ class SessionInterface(FlaskInterface):
         usual = self._cookie_policy(app, cookie)
         make = partial(_make, app)
         self.sessions = given_or_made(
-            sessions, make, kind=Sessions, to="SessionInterface", url=url, keys=keys, policy=policy, prefix=prefix
+            sessions, Sessions, to="SessionInterface", url=url, keys=keys, policy=policy, prefix=prefix, make=make
         )
         self._exchange = Exchange(self.sessions.core, usual)
         self._in_debug = Exchange(self.sessions.core, cookie or replace(usual, development=True))

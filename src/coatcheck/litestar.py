@@ -159,14 +159,7 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
         Raises ConfigurationError.
         """
         self.sessions = given_or_made(
-            sessions,
-            AsyncSessions,
-            kind=AsyncSessions,
-            to="SessionConfig",
-            url=url,
-            keys=keys,
-            policy=policy,
-            prefix=prefix,
+            sessions, AsyncSessions, to="SessionConfig", url=url, keys=keys, policy=policy, prefix=prefix
         )
         self.watch = Watch(self.sessions)
         self.exclude, self.exclude_opt_key, self.scopes = exclude, exclude_opt_key, cast("Scopes", set(scopes))

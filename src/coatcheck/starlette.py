@@ -83,14 +83,7 @@ class SessionMiddleware:
         Raises ConfigurationError.
         """
         sessions = given_or_made(
-            sessions,
-            AsyncSessions,
-            kind=AsyncSessions,
-            to="SessionMiddleware",
-            url=url,
-            keys=keys,
-            policy=policy,
-            prefix=prefix,
+            sessions, AsyncSessions, to="SessionMiddleware", url=url, keys=keys, policy=policy, prefix=prefix
         )
         self.app = app
         self._watch = Watch(sessions)

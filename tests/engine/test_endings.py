@@ -57,6 +57,14 @@ def sign_in(sessions, subject="ada"):
     return run(sessions.create({"user": subject}))
 
 
+def ask_in_vain(wire, end):
+    """Await *end* while the wire is cut; it is pending then."""
+    wire.is_cut = True
+    with pytest.raises(RevocationPending):
+        run(end)
+    wire.is_cut = False
+
+
 ENDS = {
     "session": lambda sessions, session: sessions.revoke(session),
     "handle": lambda sessions, session: sessions.revoke(session.handle),
@@ -112,10 +120,7 @@ def test_later_sessions_live(make, wire, clock, end):
     """What begins after an end was asked for is not meant by it, however late it is carried out."""
     sessions, elsewhere = make(), make()
     session = sign_in(sessions)
-    wire.is_cut = True
-    with pytest.raises(RevocationPending):
-        run(end(sessions, session))
-    wire.is_cut = False
+    ask_in_vain(wire, end(sessions, session))
     clock.advance(timedelta(seconds=5))
     later = sign_in(elsewhere)
     run(sessions.sweep())
@@ -143,10 +148,7 @@ def test_time_known_badly(make, wire, server):
     sessions = make(clock=late)
     read_late(late, server, milliseconds=500)
     session = sign_in(others)
-    wire.is_cut = True
-    with pytest.raises(RevocationPending):
-        run(sessions.revoke_all("ada"))
-    wire.is_cut = False
+    ask_in_vain(wire, sessions.revoke_all("ada"))
 
     assert run(sessions.load(session.identifier)) is None
     assert run(others.load(session.identifier)) is None
@@ -158,10 +160,7 @@ def test_time_never_known(make, wire, box, monkeypatch):
     others, own_time = make(clock=Clock()), time.time_ns
     session = sign_in(others)
     monkeypatch.setattr(time, "time_ns", lambda: own_time() - 30 * 10**9)
-    wire.is_cut = True
-    with pytest.raises(RevocationPending):
-        run(make(box(), clock=Clock()).revoke_all("ada"))
-    wire.is_cut = False
+    ask_in_vain(wire, make(box(), clock=Clock()).revoke_all("ada"))
     run(make(box()).sweep())
 
     assert run(others.load(session.identifier)) is None
@@ -174,10 +173,7 @@ def test_server_set_back(make, wire, clock):
     clock.moved += 3_600_000
     session = sign_in(sessions)
     clock.moved -= 3_600_000
-    wire.is_cut = True
-    with pytest.raises(RevocationPending):
-        run(sessions.revoke_all("ada"))
-    wire.is_cut = False
+    ask_in_vain(wire, sessions.revoke_all("ada"))
 
     assert run(sessions.load(session.identifier)) is None
     assert run(elsewhere.load(session.identifier)) is None
@@ -187,10 +183,7 @@ def test_kept_session(make, wire):
     """The session that revoke_all is to keep is not refused, and is kept."""
     sessions = make()
     kept, other = sign_in(sessions), sign_in(sessions)
-    wire.is_cut = True
-    with pytest.raises(RevocationPending):
-        run(sessions.revoke_all("ada", keep=kept.handle))
-    wire.is_cut = False
+    ask_in_vain(wire, sessions.revoke_all("ada", keep=kept.handle))
 
     assert run(sessions.load(kept.identifier)) is not None
     assert run(sessions.load(other.identifier)) is None
@@ -205,10 +198,7 @@ def test_another_subjects_handle(make, wire):
     partition = session.handle.partition
     names = (f"mallory {number}" for number in range(10_000))
     mallory = next(name for name in names if sessions._store.places(name)[0].partition == partition)
-    wire.is_cut = True
-    with pytest.raises(RevocationPending):
-        run(sessions.revoke(session.handle, subject=mallory))
-    wire.is_cut = False
+    ask_in_vain(wire, sessions.revoke(session.handle, subject=mallory))
 
     assert run(sessions.load(session.identifier)) is not None
     assert sessions.pending_revocations() == 0
@@ -240,10 +230,7 @@ def test_tried_less_and_less_often(make, wire, monkeypatch):
     """What is outstanding costs the calls of an outage nothing but a try now and then."""
     sessions = make()
     session, other = sign_in(sessions), sign_in(sessions, "bob")
-    wire.is_cut = True
-    with pytest.raises(RevocationPending):
-        run(sessions.revoke(session.handle, subject="ada"))
-    wire.is_cut = False
+    ask_in_vain(wire, sessions.revoke(session.handle, subject="ada"))
     monkeypatch.setattr(sessions._endings, "_pause", 3600.0)
     monkeypatch.setattr(wire, "loses_replies", False)
     tries = []
@@ -322,10 +309,7 @@ def test_outbox_of_other_keys(make, wire, path, box, key, end, caplog):
     sessions = make(box())
     session = sign_in(sessions)
     identifier = session.identifier
-    wire.is_cut = True
-    with pytest.raises(RevocationPending):
-        run(end(sessions, session))
-    wire.is_cut = False
+    ask_in_vain(wire, end(sessions, session))
     kept = path.read_bytes()
     stranger = new_key()
     with caplog.at_level(logging.WARNING, "coatcheck"):
@@ -367,10 +351,7 @@ def test_outbox_line_without_keys(make, wire, path, box):
     sessions = make(box())
     session = sign_in(sessions)
     identifier = session.identifier
-    wire.is_cut = True
-    with pytest.raises(RevocationPending):
-        run(sessions.revoke_all("ada"))
-    wire.is_cut = False
+    ask_in_vain(wire, sessions.revoke_all("ada"))
     line = json.loads(path.read_bytes())
     del line["keys"]
     path.write_text(json.dumps(line) + "\n")
@@ -386,10 +367,7 @@ def test_outbox_with_broken_lines(make, wire, path, caplog, box):
     """Lines that were cut short or written by somebody else are reported, and the others count."""
     sessions = make(box())
     session = sign_in(sessions)
-    wire.is_cut = True
-    with pytest.raises(RevocationPending):
-        run(sessions.revoke_all("ada"))
-    wire.is_cut = False
+    ask_in_vain(wire, sessions.revoke_all("ada"))
     good = path.read_bytes()
     wrong = json.loads(good)
     lines = [b'{"id": "a1", "prefix"', b"\xff\xfe", b"7", b"[]", json.dumps({**wrong, "handle": 5}).encode()]

@@ -97,7 +97,7 @@ class Desk:
     ) -> None:
         """Take what `setup` takes. name: of what was given it. Raises ConfigurationError."""
         self.sessions = given_or_made(
-            sessions, AsyncSessions, kind=AsyncSessions, to=name, url=url, keys=keys, policy=policy, prefix=prefix
+            sessions, AsyncSessions, to=name, url=url, keys=keys, policy=policy, prefix=prefix
         )
         self._watch = Watch(self.sessions)
         self._exchanges = {

@@ -156,11 +156,10 @@ class Endings:
             self._lock.release()
 
     def _means(self, ending: Ending, handle: Handle, places: tuple[Place, ...], created_at: int) -> bool:
+        is_theirs = not ending.places or not set(ending.places).isdisjoint(places)
         if ending.handle is not None:
-            return ending.handle == handle and (not ending.places or bool(set(ending.places) & set(places)))
-        if handle == ending.keep or self._began_later(ending, created_at):
-            return False
-        return not ending.places or bool(set(ending.places) & set(places))
+            return is_theirs and ending.handle == handle
+        return is_theirs and handle != ending.keep and not self._began_later(ending, created_at)
 
     def _put_off(self) -> None:
         self._due = time.monotonic() + self._pause

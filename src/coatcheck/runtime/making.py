@@ -5,13 +5,15 @@ from typing import Any, Protocol, TypeVar
 from coatcheck.model.errors import ConfigurationError
 from coatcheck.model.policy import SessionPolicy
 from coatcheck.runtime.address import Keys
+from coatcheck.runtime.aio import AsyncSessions
+from coatcheck.runtime.sync import Sessions
 
-S = TypeVar("S")
+S = TypeVar("S", Sessions, AsyncSessions)
 S_co = TypeVar("S_co", covariant=True)
 
 
 class Maker(Protocol[S_co]):
-    """What makes sessions: `Sessions`, `AsyncSessions`, or a function with defaults of its own."""
+    """What makes sessions: their class, or a function with defaults of its own."""
 
     def __call__(self, url: str | None, *, keys: Keys, policy: SessionPolicy | None, prefix: str | None) -> S_co:
         """Make them. None: the default. Raises ConfigurationError."""
@@ -20,21 +22,22 @@ class Maker(Protocol[S_co]):
 
 def given_or_made(
     sessions: S | None,
-    make: Maker[S],
-    *,
     kind: type[S],
+    *,
     to: str,
     url: str | None,
     keys: Keys,
     policy: SessionPolicy | None,
     prefix: str | None,
+    make: Maker[S] | None = None,
 ) -> S:
     """Give the application's own *sessions*, or make some with the settings; both together contradict each other.
 
-    kind: what *sessions* must be. to: what has been given them, for the text. Raises ConfigurationError.
+    kind: what *sessions* must be. to: what has been given them, for the text. make: makes them in the place of *kind*.
+    Raises ConfigurationError.
     """
     if sessions is None:
-        return make(url, keys=keys, policy=policy, prefix=prefix)
+        return (make or kind)(url, keys=keys, policy=policy, prefix=prefix)
     if (url, keys, policy, prefix) != (None, None, None, None):
         raise ConfigurationError(f"give {to} either sessions, or url, keys, policy and prefix")
     demand(kind, sessions, to=to)
