@@ -169,7 +169,7 @@ def watch(sessions: Operations) -> None:
                 one.writes += count
 
     transport.exchange = watched
-    transport.send = partial(Carrier.send, transport)  # by way of it, as no shorter way goes
+    transport.call = partial(Carrier.call, transport)  # by way of it, as no shorter way goes
     sessions._writer._turns = _WatchedTurns(transport)
 
 

@@ -103,7 +103,12 @@ _DJANGO_PEERS: Final = (
 _AIOHTTP: Final = "-m bench.load.apps.aiohttp_app {port}"
 
 CONTENDERS: Final = (
-    *_asgi("Starlette", "starlette_app", ("starsessions", "starsessions", "starsessions")),
+    *_asgi(
+        "Starlette",
+        "starlette_app",
+        ("starsessions", "starsessions", "starsessions"),
+        ("the least, which promises nothing", "least", ""),
+    ),
     *_asgi("FastAPI", "fastapi_app", ("fastapi-redis-sdk", "fastapi-redis-sdk", "fastapi-redis-sdk")),
     *_asgi("Litestar", "litestar_app"),
     Contender(

@@ -26,7 +26,7 @@ with Extra("starlette", "starlette"):
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coatcheck.engine.exchange import Exchange, Visit
+from coatcheck.engine.exchange import Exchange, Outcome, Visit
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.model.csrf import LARGEST_FORM, CsrfPolicy, token_in_form
 from coatcheck.model.errors import AuthenticationRequired, ConfigurationError, SessionError
@@ -156,20 +156,24 @@ class _Serving(Guard):
         self.has_begun = False
         self.failure: SessionError | None = None
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Pass *message* on; with the one that begins the response, save and set headers first."""
-        if message["type"] not in _STARTS:
-            await (self._send(message) if self.is_idle else super().send(message))
-            return
-        if not self.has_begun:
-            try:
-                outcome = self._exchange.settled(self._visit) or await self._exchange.finish(self._visit)
-            except SessionError as error:
-                self.failure = error
-                raise
-            message = {**message, "headers": with_outcome(message.get("headers", ()), outcome)}
-            self.has_begun, self.failure = True, None
-        await super().send(message)
+        if self.has_begun or message["type"] not in _STARTS:
+            return super().send(message) if self.stays_open else self._send(message)
+        outcome = self._exchange.settled(self._visit)
+        return self._save_and_send(message) if outcome is None else self._begin_with(message, outcome)
+
+    async def _save_and_send(self, message: Message) -> None:
+        try:
+            outcome = await self._exchange.finish(self._visit)
+        except SessionError as error:
+            self.failure = error
+            raise
+        await self._begin_with(message, outcome)
+
+    def _begin_with(self, message: Message, outcome: Outcome) -> Awaitable[None]:
+        self.has_begun, self.failure = True, None
+        return super().send({**message, "headers": with_outcome(message.get("headers", ()), outcome)})
 
 
 async def session_of(connection: HTTPConnection | Scope) -> Session:

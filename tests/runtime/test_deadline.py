@@ -86,7 +86,7 @@ class SlowLine:
         self._exchange = transport.exchange
         self._pause = transport.pause
         monkeypatch.setattr(transport, "exchange", self.exchange)
-        monkeypatch.setattr(transport, "send", partial(Carrier.send, transport))  # which takes no short cut
+        monkeypatch.setattr(transport, "call", partial(Carrier.call, transport))  # which takes no short cut
         monkeypatch.setattr(transport, "pause", self.pause)
         monkeypatch.setattr(transport, "signal", self.signal)
 
@@ -561,7 +561,7 @@ async def test_writer_that_writes_for_others(server, key, moving, monkeypatch, a
         await exchange(batches, ends_at)
 
     monkeypatch.setattr(transport, "exchange", hold_the_first)
-    monkeypatch.setattr(transport, "send", partial(Carrier.send, transport))
+    monkeypatch.setattr(transport, "call", partial(Carrier.call, transport))
     leading = asyncio.create_task(operations.save(leader))
     await arrived.wait()
     moving.moved = 0.6 * SECONDS

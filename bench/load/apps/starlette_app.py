@@ -1,4 +1,4 @@
-"""Starlette: bare, starsessions, coatcheck, the same with its near cache."""
+"""Starlette: bare, the least that a sealed session takes, starsessions, coatcheck, the same with its near cache."""
 
 import os
 
@@ -12,6 +12,7 @@ from starsessions import SessionAutoloadMiddleware
 from starsessions import SessionMiddleware as Starsessions
 from starsessions.stores.redis import RedisStore
 
+from bench.load.apps.least import LeastMiddleware
 from bench.load.content import SESSION, add_one
 from bench.load.near import POLICY
 from coatcheck.starlette import SessionMiddleware
@@ -19,6 +20,7 @@ from coatcheck.starlette import SessionMiddleware
 _URL = os.environ["LOAD_STORE"]
 _MIDDLEWARE = {
     "bare": list,
+    "least": lambda: [Middleware(LeastMiddleware)],
     "starsessions": lambda: [
         Middleware(Starsessions, store=RedisStore(connection=Redis.from_url(_URL)), rolling=True, lifetime=1800),
         Middleware(SessionAutoloadMiddleware),

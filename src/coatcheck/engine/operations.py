@@ -703,25 +703,24 @@ class Operations:
         expected = self.near.expect(handle) if self.near is not None and isinstance(ticket, Ticket) else None
         try:
             opened, parts = await self._store.read_whole(handle)
-            session = await self._presented(handle, ticket, opened, parts)
+            session = None
+            if opened is not None:
+                now = self._store.clock.now() if self._store.clock.is_known else await self._store.now()
+                session = self._presented(ticket, opened, parts, now)
             if expected is not None and self.near is not None and opened is not None and session is not None:
                 self.near.keep(expected, *opened, parts, self._known_end(handle, opened[0], parts))
         finally:
             if expected is not None and self.near is not None:
                 self.near.settle(expected)
+        if not self._endings:  # as nearly always
+            return session
         has_ended = session is not None and self._endings.refuse(session)
-        if len(self._endings):  # behind the question: what it ends now is in *session* still
-            with OneDeadline(began):
-                await self._endings.settle()
+        with OneDeadline(began):  # behind the question: what it ends now is in *session* still
+            await self._endings.settle()
         return None if has_ended else session
 
-    async def _presented(
-        self, handle: Handle, ticket: Ticket | Handle, opened: Opened | None, raw: Mapping[str, bytes]
-    ) -> Session | None:
-        if opened is None:
-            return None
-        header, payload = opened
-        now = await self._store.now()
+    def _presented(self, ticket: Ticket | Handle, opened: Opened, raw: Mapping[str, bytes], now: int) -> Session | None:
+        (header, payload), handle = opened, ticket.handle if isinstance(ticket, Ticket) else ticket
         if header.absolute_deadline <= now:
             return None
         seen_at = self._writer.last_use(handle, now)

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from coatcheck.model import header as head_of
 from coatcheck.model.compression import LARGEST_PAYLOAD, Dictionary, compress, decompress
 from coatcheck.model.errors import RecordCorrupted
-from coatcheck.model.header import COMPRESSED, RECORD_FORMAT, Header, dictionary_of
+from coatcheck.model.header import BY_DICTIONARY, COMPRESSED, RECORD_FORMAT, Header, dictionary_of
 from coatcheck.model.keyring import Key, Keyring, binding_stem
 from coatcheck.model.partition import PARTITIONS
 from coatcheck.model.payload import WRITE_ID_BYTES, Payload
@@ -47,6 +47,7 @@ _CIPHERS_KEPT: Final = 1024
 
 _Ciphers = Callable[[bytes], AESGCM]
 _How = tuple[int, int]  # how a payload is compressed: the flag COMPRESSED or 0, the id of a dictionary or 0
+_PLAIN: Final = (0, 0)
 
 
 class Records:
@@ -70,6 +71,8 @@ class Records:
 
     def lacks(self, record: bytes) -> int:
         """Give the id of the dictionary that it takes to open *record*, if it has yet to be learnt; else 0."""
+        if len(record) < head_of.SMALLEST or not record[1] & BY_DICTIONARY:
+            return 0
         dictionary_id = dictionary_of(record)
         return 0 if dictionary_id in self._dictionaries else dictionary_id
 
@@ -104,7 +107,7 @@ class Records:
         frame = compress(body)
         if frame is not None:
             return self._encrypt(handle, header, frame, (COMPRESSED, 0), compartment)
-        return self._encrypt(handle, header, body, (0, 0), compartment)
+        return self._encrypt(handle, header, body, _PLAIN, compartment)
 
     def _encrypt(self, handle: Handle, header: Header, body: bytes, how: _How, compartment: str) -> bytes:
         key, ciphers = self._sealer
@@ -120,12 +123,18 @@ class Records:
 
     def open(self, handle: Handle, record: bytes, compartment: str = "") -> tuple[Header, Payload]:
         """Open the record of *handle*, or of one of its compartments. Raises RecordCorrupted, and leaves it alone."""
-        header, body = self.open_body(handle, record, compartment)
+        header, how, _, body = self._decrypt(handle, record, compartment)
+        if how != _PLAIN:
+            body = self._decompressed(handle, body, how)
         return header, Payload.decode(body)
 
     def open_body(self, handle: Handle, record: bytes, compartment: str = "") -> tuple[Header, bytes]:
         """Open a record as `open` does, and give its payload as it was before compression."""
-        header, (is_compressed, dictionary_id), _, body = self._decrypt(handle, record, compartment)
+        header, how, _, body = self._decrypt(handle, record, compartment)
+        return header, self._decompressed(handle, body, how)
+
+    def _decompressed(self, handle: Handle, body: bytes, how: _How) -> bytes:
+        is_compressed, dictionary_id = how
         if dictionary_id:
             dictionary = self._dictionaries.get(dictionary_id)
             if dictionary is None:
@@ -133,10 +142,8 @@ class Records:
                     f"session {handle} was compressed with dictionary {dictionary_id:08x}, which the store does not "
                     "have, or no key of the ring opens: it can be read when that key of the store is restored"
                 )
-            body = dictionary.decompress(body)
-        elif is_compressed:
-            body = decompress(body)
-        return header, body
+            return dictionary.decompress(body)
+        return decompress(body) if is_compressed else body
 
     def reseal(self, handle: Handle, record: bytes, compartment: str = "") -> bytes | None:
         """Make the same record sealed with the first key; None if it is already. Raises RecordCorrupted."""

@@ -30,6 +30,8 @@ class Guard:
 
     When the session ends, the WebSocket is closed with SESSION_ENDED, the event stream is ended, and the application
     is told that its client is gone, as the server itself would tell it. Other responses are left alone.
+
+    stays_open: whether there is anything to guard; all but the message that begins a response may pass by it if not.
     """
 
     __slots__ = (
@@ -41,9 +43,9 @@ class Guard:
         "_received",
         "_scope",
         "_send",
-        "_stays_open",
         "_visit",
         "_watch",
+        "stays_open",
     )
 
     def __init__(self, watch: Watch, visit: Visit, scope: MutableMapping[str, Any], send: Send) -> None:
@@ -55,7 +57,7 @@ class Guard:
         self._receive: Receive
         self._send = send
         self._is_complete = False  # whether the request is: from then on only the client's leaving is waited for
-        self._stays_open = False
+        self.stays_open = False
         self._received: asyncio.Future[Message] | None = None
         self._closed: asyncio.Future[None] | None = None  # made when somebody waits for it
         self._closing: asyncio.Task[None] | None = None
@@ -86,27 +88,17 @@ class Guard:
         return received.result()
 
     @property
-    def is_idle(self) -> bool:
-        """Whether there is nothing to guard: all but the message that begins a response may pass by it."""
-        return not self._stays_open
-
-    @property
     def is_over(self) -> bool:
         """Whether there is nothing to `end`."""
         return self._received is None and self._closing is None
 
-    async def send(self, message: Message) -> None:
-        """Pass *message* on, unless the session has ended."""
-        kind = message["type"]
-        if self._closed is not None and self._closed.done():
-            if kind != "websocket.close" and _raises(self._scope):
-                raise OSError(_REASON)
-            return
-        await self._send(message)
-        if kind == "websocket.accept" or (kind == "http.response.start" and _is_event_stream(message)):
-            self._stays_open = True
-        if self._stays_open:
-            self._begin()
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass *message* on, unless the session has ended. No coroutine of its own where there is nothing to guard."""
+        if not self.stays_open:
+            kind = message["type"]
+            if kind != "websocket.accept" and not (kind == "http.response.start" and _is_event_stream(message)):
+                return self._send(message)
+        return self._send_guarded(message)
 
     async def end(self) -> None:
         """Stop: the application has returned."""
@@ -117,9 +109,18 @@ class Guard:
                 self._closing.cancel()
             await asyncio.wait({self._closing})
 
+    async def _send_guarded(self, message: Message) -> None:
+        if self._closed is not None and self._closed.done():
+            if message["type"] != "websocket.close" and _raises(self._scope):
+                raise OSError(_REASON)
+            return
+        await self._send(message)
+        self.stays_open = True
+        self._begin()
+
     def _begin(self) -> None:
         session = self._visit.session
-        if self._stays_open and self._closing is None and session is not None and session.handle is not None:
+        if self.stays_open and self._closing is None and session is not None and session.handle is not None:
             self._closing = asyncio.create_task(self._close(session))
 
     async def _close(self, session: Session) -> None:

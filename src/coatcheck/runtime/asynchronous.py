@@ -19,10 +19,11 @@ from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as NoAnswer
 
+from coatcheck.engine import deadline
 from coatcheck.engine.transport import Command
 from coatcheck.model.errors import ConfigurationError
 from coatcheck.runtime.address import Address, Kind, Node
-from coatcheck.runtime.batch import Batch
+from coatcheck.runtime.batch import WAITING, Batch
 from coatcheck.runtime.blocking import make_connection, refuse_replica
 from coatcheck.runtime.carrier import TELLING, Carrier
 from coatcheck.runtime.errors import FOREIGN, Busy, NoHandshake
@@ -50,21 +51,33 @@ class AsyncTransport(Carrier):
         """See `Transport.signal`."""
         return _Signal(self.patience())
 
-    async def send(self, node: Node, commands: tuple[Command, ...], ends_at: float) -> list[Any] | Batch:
-        """See `Carrier.send`."""
-        line, shared = self._recent, None  # of most programs the only line: to look it up costs more
-        if line is not None and line.loop() is asyncio.get_running_loop() and len(commands) <= _LONG:
-            shared = line.standing(node)
-        left, attempt = ends_at - monotonic(), self.settings.attempt
-        if shared is None or left < TELLING * attempt:
-            return await super().send(node, commands, ends_at)
+    async def call(self, *commands: Command) -> list[Any]:
+        """See `Transport.call`. What nearly every call is, goes this shorter way: over a connection that stands."""
+        line, topology, now, operation = self._recent, self.topology, monotonic(), deadline.current()
+        left, attempt = self.settings.deadline, self.settings.attempt
+        if operation is not None:
+            left = self._left(operation, now)
+        if (
+            line is None  # of most programs the only line
+            or (node := topology.sole) is None
+            or topology.is_stale
+            or now >= topology.renew_at
+            or self._breakers
+            or not 0 < len(commands) <= _LONG
+            or commands[-1][0] in WAITING
+            or left < TELLING * attempt
+            or line.loop() is not asyncio.get_running_loop()
+            or (shared := line.standing(node)) is None
+        ):
+            return await super().call(*commands)
+        self._budget.count()
         try:
             replies = await shared.call(commands, min(left, attempt))
         except (*FOREIGN, Busy) as error:
-            return Batch.of(node, commands, error=error)
+            return await self._go_on(commands, now + left, now, Batch.of(node, commands, error=error))
         for reply in replies:
             if isinstance(reply, Exception):
-                return Batch.of(node, commands, replies=replies)
+                return await self._go_on(commands, now + left, now, Batch.of(node, commands, replies=replies))
         return replies
 
     async def exchange(self, batches: list[Batch], ends_at: float) -> None:

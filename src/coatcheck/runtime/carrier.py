@@ -107,13 +107,19 @@ class Carrier(ABC):
             if not isinstance(outcome, Batch):
                 return outcome
             sent = outcome
-        call = Call(commands, ends_at)
-        call.sent_at = now
         is_scan = commands[0][0] == "SCAN" if commands else False
         if is_scan and isinstance(self.topology, Cluster):
-            call.commands = tuple(self.topology.scan(command) for command in commands)
+            call = Call(tuple(self.topology.scan(command) for command in commands), ends_at)
             await self._carry_out(call, commands)
             return [self.topology.scanned(*pair) for pair in zip(commands, call.replies, strict=True)]
+        return await self._go_on(commands, ends_at, now, sent)
+
+    async def _go_on(
+        self, commands: tuple[Command, ...], ends_at: float, sent_at: float, sent: Batch | None
+    ) -> list[Any]:
+        """Carry *commands* out. sent: what came of sending them at *sent_at*, where that has not gone well."""
+        call = Call(commands, ends_at)
+        call.sent_at = sent_at
         await self._carry_out(call, commands, sent)
         return call.replies
 
