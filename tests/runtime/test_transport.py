@@ -512,6 +512,22 @@ def test_nothing_is_sent_at_birth(server, key):
     assert len(server.client.client_list()) == before
 
 
+def test_nothing_to_carry_out(server):
+    """A call of no commands gives no replies, also once a connection stands."""
+    blocking, found = BlockingTransport(Address(server.url), {}), []
+
+    async def ask():
+        transport = AsyncTransport(Address(server.url), {})
+        found.extend([await transport.call(), await transport.call(("TIME",)), await transport.call()])
+        await transport.aclose()
+
+    asyncio.run(ask())
+    replies = [run(blocking.call()), run(blocking.call(("TIME",))), run(blocking.call())]
+    blocking.close()
+
+    assert [len(reply) for reply in found] == [len(reply) for reply in replies] == [0, 1, 0]
+
+
 def test_both_transports_meet_the_protocol(server, key):
     """Operations work over either transport, made by hand."""
     ring = Keyring.parse(key)
