@@ -192,11 +192,7 @@ class _Middleware(SessionMiddleware[SessionBackend]):
 
         async def send_with_session(message: Message) -> None:
             nonlocal has_begun, has_failed
-            is_start = message["type"] in _STARTS
-            if not is_start and not guard.stays_open:
-                await send(message)
-                return
-            if is_start and not (has_begun or has_failed):
+            if message["type"] in _STARTS and not (has_begun or has_failed):
                 try:
                     await backend.store_in_message(scope.get("session"), message, connection)
                 except SessionError:

@@ -159,7 +159,7 @@ class _Serving(Guard):
     def send(self, message: Message) -> Awaitable[None]:
         """Pass *message* on; with the one that begins the response, save and set headers first."""
         if self.has_begun or message["type"] not in _STARTS:
-            return super().send(message) if self.stays_open else self._send(message)
+            return super().send(message)
         outcome = self._exchange.settled(self._visit)
         return self._save_and_send(message) if outcome is None else self._begin_with(message, outcome)
 

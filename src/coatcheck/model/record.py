@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from coatcheck.model import header as head_of
 from coatcheck.model.compression import LARGEST_PAYLOAD, Dictionary, compress, decompress
 from coatcheck.model.errors import RecordCorrupted
-from coatcheck.model.header import BY_DICTIONARY, COMPRESSED, RECORD_FORMAT, Header, dictionary_of
+from coatcheck.model.header import COMPRESSED, RECORD_FORMAT, Header, dictionary_of
 from coatcheck.model.keyring import Key, Keyring, binding_stem
 from coatcheck.model.partition import PARTITIONS
 from coatcheck.model.payload import WRITE_ID_BYTES, Payload
@@ -71,8 +71,6 @@ class Records:
 
     def lacks(self, record: bytes) -> int:
         """Give the id of the dictionary that it takes to open *record*, if it has yet to be learnt; else 0."""
-        if len(record) < head_of.SMALLEST or not record[1] & BY_DICTIONARY:
-            return 0
         dictionary_id = dictionary_of(record)
         return 0 if dictionary_id in self._dictionaries else dictionary_id
 

@@ -30,8 +30,6 @@ class Guard:
 
     When the session ends, the WebSocket is closed with SESSION_ENDED, the event stream is ended, and the application
     is told that its client is gone, as the server itself would tell it. Other responses are left alone.
-
-    stays_open: whether there is anything to guard; all but the message that begins a response may pass by it if not.
     """
 
     __slots__ = (
@@ -43,9 +41,9 @@ class Guard:
         "_received",
         "_scope",
         "_send",
+        "_stays_open",
         "_visit",
         "_watch",
-        "stays_open",
     )
 
     def __init__(self, watch: Watch, visit: Visit, scope: MutableMapping[str, Any], send: Send) -> None:
@@ -57,7 +55,7 @@ class Guard:
         self._receive: Receive
         self._send = send
         self._is_complete = False  # whether the request is: from then on only the client's leaving is waited for
-        self.stays_open = False
+        self._stays_open = False
         self._received: asyncio.Future[Message] | None = None
         self._closed: asyncio.Future[None] | None = None  # made when somebody waits for it
         self._closing: asyncio.Task[None] | None = None
@@ -94,7 +92,7 @@ class Guard:
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass *message* on, unless the session has ended. No coroutine of its own where there is nothing to guard."""
-        if not self.stays_open:
+        if not self._stays_open:
             kind = message["type"]
             if kind != "websocket.accept" and not (kind == "http.response.start" and _is_event_stream(message)):
                 return self._send(message)
@@ -115,12 +113,12 @@ class Guard:
                 raise OSError(_REASON)
             return
         await self._send(message)
-        self.stays_open = True
+        self._stays_open = True
         self._begin()
 
     def _begin(self) -> None:
         session = self._visit.session
-        if self.stays_open and self._closing is None and session is not None and session.handle is not None:
+        if self._stays_open and self._closing is None and session is not None and session.handle is not None:
             self._closing = asyncio.create_task(self._close(session))
 
     async def _close(self, session: Session) -> None:

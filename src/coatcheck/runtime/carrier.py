@@ -103,10 +103,10 @@ class Carrier(ABC):
         topology, node = self.topology, self.topology.sole
         if node is not None and now < topology.renew_at and not topology.is_stale and not self._breakers:
             # as nearly always
-            outcome = await self.send(node, commands, ends_at)
-            if not isinstance(outcome, Batch):
-                return outcome
-            sent = outcome
+            sent = Batch.of(node, commands)
+            await self.exchange([sent], ends_at)
+            if sent.is_good:
+                return sent.replies
         is_scan = commands[0][0] == "SCAN" if commands else False
         if is_scan and isinstance(self.topology, Cluster):
             call = Call(tuple(self.topology.scan(command) for command in commands), ends_at)
@@ -130,12 +130,6 @@ class Carrier(ABC):
     @abstractmethod
     async def exchange(self, batches: list[Batch], ends_at: float) -> None:
         """Send *batches* and fill in what comes back, until *ends_at* (monotonic, seconds)."""
-
-    async def send(self, node: Node, commands: tuple[Command, ...], ends_at: float) -> list[Any] | Batch:
-        """Send *commands*, none of which waits, to *node* alone; give the replies, or the batch if not all is well."""
-        batch = Batch.of(node, commands)
-        await self.exchange([batch], ends_at)
-        return batch.replies if batch.is_good else batch
 
     @abstractmethod
     def drop(self, node: Node) -> None:
