@@ -72,10 +72,11 @@ def test_levels(start_topology, open_at, kind, replicas):
 def test_stopped_replicas(start_topology, open_at, kind):
     """With its replicas frozen, a strict policy refuses each write, and says what happened."""
     topology = start_topology(kind)
-    sessions = open_at(topology.url, policy=everywhere(Level.REPLICAS, timeout=timedelta(milliseconds=50)))
-    bound = sessions.create({"user": "ada"})
-    kept = sessions.create({"n": 1})
+    prepared = open_at(topology.url, policy=everywhere(Level.MEMORY))  # who waits for nothing
+    bound = prepared.create({"user": "ada"})
+    kept = prepared.create({"n": 1})
     freeze_replicas(topology)
+    sessions = open_at(topology.url, policy=everywhere(Level.REPLICAS, timeout=timedelta(milliseconds=50)))
 
     kept["n"] = 2
     with pytest.raises(
@@ -118,8 +119,8 @@ def test_reply_of_a_late_server(start_topology, open_at):
 def test_not_strict(start_topology, open_at, caplog):
     """Where the policy is not strict, a write that falls short is logged, and the session says so."""
     topology = start_topology("sentinel")
-    policy = everywhere(Level.REPLICAS, replicas=2, strict=False, timeout=timedelta(milliseconds=50))
-    sessions = open_at(topology.url, policy=policy)
+    policy = everywhere(Level.REPLICAS, replicas=2, strict=False, timeout=timedelta(milliseconds=500))
+    sessions = open_at(topology.url, policy=policy, deadline=timedelta(seconds=2))
     topology.pause("replica")
     with caplog.at_level(logging.WARNING, "coatcheck"):
         session = sessions.create({"user": "ada"})
@@ -156,7 +157,7 @@ def test_repeated_writes_are_waited_for(start_topology, open_at, release):
     topology = start_topology("sentinel", server=program)
     policy = everywhere(Level.REPLICAS, replicas=2, timeout=timedelta(milliseconds=50))
     one, other = (open_at(topology.url, policy=policy) for _ in range(2))
-    session = one.create({"user": "ada"})
+    session = open_at(topology.url, policy=everywhere(Level.MEMORY)).create({"user": "ada"})
     freeze_replicas(topology)
     with pytest.raises(RevocationPending):
         one.revoke(session.handle, subject="ada")
