@@ -22,6 +22,12 @@ def turns():
     return Turns(BlockingTransport(Address("redis://127.0.0.1:1"), {"deadline": 0.04}))
 
 
+def take(turns, handle, one):
+    """Take a turn, or wait for it."""
+    if not turns.take(handle, one):
+        run(turns.wait(handle, one))
+
+
 def writing():
     """Make somebody who writes."""
     return Writing([], b"", Receipt(Write.SAVE))
@@ -31,7 +37,7 @@ def test_alone(turns):
     """Who is alone has the turn at once, and leaves nothing behind."""
     handle, one = Handle.new(), writing()
 
-    run(turns.take(handle, one))
+    take(turns, handle, one)
     assert one.line is not None
     turns.leave(handle, one)
 
@@ -43,8 +49,8 @@ def test_different_sessions(turns):
     """Writers of different sessions do not wait for each other."""
     first, second = writing(), writing()
 
-    run(turns.take(Handle.new(), first))
-    run(turns.take(Handle.new(), second))
+    take(turns, Handle.new(), first)
+    take(turns, Handle.new(), second)
 
     assert second.line is not None
 
@@ -52,10 +58,10 @@ def test_different_sessions(turns):
 def test_in_vain(turns):
     """Who has waited in vain goes on without a turn, and who comes then has one at once."""
     handle, first, second, third = Handle.new(), writing(), writing(), writing()
-    run(turns.take(handle, first))
+    take(turns, handle, first)
 
-    run(turns.take(handle, second))
-    run(turns.take(handle, third))
+    take(turns, handle, second)
+    take(turns, handle, third)
 
     assert second.line is None
     assert third.line is not None
@@ -69,10 +75,10 @@ def test_in_vain(turns):
 def test_no_time_left(turns):
     """Who has no time left does not wait, and leaves nothing behind in the line."""
     handle, first, second = Handle.new(), writing(), writing()
-    run(turns.take(handle, first))
+    take(turns, handle, first)
 
     with OneDeadline(time.monotonic() - 1), pytest.raises(StoreUnavailable, match="what went before took all of it"):
-        run(turns.take(handle, second))
+        take(turns, handle, second)
     turns.leave(handle, first)
 
     assert (first.line, second.line, turns._lines) == (None, None, {})
@@ -81,11 +87,11 @@ def test_no_time_left(turns):
 def test_fork(turns):
     """A child process does not wait for those who have a turn in its parent."""
     handle, first, second = Handle.new(), writing(), writing()
-    run(turns.take(handle, first))
+    take(turns, handle, first)
 
     child = os.fork()
     if not child:
-        run(turns.take(handle, second))
+        take(turns, handle, second)
         os._exit(0 if second.line is not None else 1)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -8,8 +8,9 @@ See docs/decisions/0022.
 
 import logging
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from coatcheck.engine import scripts
 from coatcheck.engine.keys import Keys
@@ -26,8 +27,7 @@ AS_LONG_AS_THERE_IS: Final = 60_000
 _MARK_FOR: Final = 1000
 
 
-@dataclass(slots=True)
-class Receipt:
+class Receipt(Struct, gc=False):  # no cycle leads through it
     """What a write is, and how far it has got: None where nothing was waited for, the worst of several calls."""
 
     write: Write

@@ -15,6 +15,8 @@ from datetime import timedelta
 from functools import cache
 from typing import Final
 
+from msgspec import Struct
+
 from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.operations import Operations
 from coatcheck.model.cookie import CookiePolicy, merge_cache_control, merge_vary
@@ -39,8 +41,7 @@ log = logging.getLogger("coatcheck")
 _PLAIN: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
 
 
-@dataclass(slots=True)
-class Visit:
+class Visit(Struct, gc=False):  # its session knows nothing of it
     """One request: the ticket it brought, if it brought exactly one; its session, once loaded; whether that is over.
 
     origin: User-Agent header and address of the client; None for what is no request, and where the policy does not look
@@ -53,10 +54,14 @@ class Visit:
     https: bool = True
     session: Session | None = None
     is_over: bool = False
-    origin: tuple[str | None, str | None] | None = field(default=None, repr=False)
+    origin: tuple[str | None, str | None] | None = None
     has_ended: bool = False
     may_be_anonymous: bool = False
     is_blind: bool = False
+
+    def __repr__(self) -> str:
+        """Show what may be logged: not where it comes from."""
+        return f"Visit(ticket={self.ticket!r}, session={self.session!r}, is_over={self.is_over})"
 
     @property
     def is_done(self) -> bool:
@@ -200,7 +205,7 @@ class Exchange:
         if session.accessed and self.sessions.is_rotation_due(session):  # else the response may be anybody's
             session.want_rotation()
         try:
-            await self.sessions.save(session)
+            await self.sessions.saving(session)
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
             visit.is_over = True

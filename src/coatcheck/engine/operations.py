@@ -8,7 +8,7 @@ taken by a script in the store (engine/lua), never by looking first and acting t
 import logging
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from time import monotonic
@@ -33,7 +33,7 @@ from coatcheck.engine.transport import Transport
 from coatcheck.engine.writer import Writer
 from coatcheck.model import csrf
 from coatcheck.model.activity import Activity
-from coatcheck.model.delta import concerns
+from coatcheck.model.delta import Operation, concerns
 from coatcheck.model.durability import Write
 from coatcheck.model.errors import (
     AuthenticationRequired,
@@ -176,27 +176,25 @@ class Operations:
         Raises SessionRevoked when the session has ended meanwhile (nothing is written, nothing revived),
         SessionConflict, SessionLimitReached, DurabilityNotReached, StoreUnavailable.
         """
+        await self.saving(session)
+
+    def saving(self, session: Session) -> Awaitable[object]:
+        """Give what does `save`, to be awaited at once: no coroutine more, for many requests wait for it together."""
         if session.ended:
-            await self.revoke(session)
-            return
+            return self.revoke(session)
         if session.is_leased:
             self._check_lease(session)
-            return
+            return _nothing()
         if self._endings.refuse(session):
             raise SessionRevoked(f"session {session.handle} has ended; nothing was written")
         wanted = self.wanted_subject(session)
         if session.link_wanted and wanted is None:
             raise ValueError("issuer_session was set and nobody signed in: bind the session in the same request")
         if wanted != session.payload.subject or session.link_wanted:
-            if wanted is None:
-                await self.unbind(session)
-            else:
-                await self.bind(session, wanted)
-        elif session.header is not None:
-            await self._save_stored(session)
-        elif not session.is_empty:
-            with OneDeadline():
-                await self._writer.create(session)
+            return self.unbind(session) if wanted is None else self.bind(session, wanted)
+        if session.header is None:
+            return _nothing() if session.is_empty else self._create(session)
+        return self._updating(session)
 
     def is_settled(self, session: Session) -> bool:
         """Say whether `save` would send nothing and change nothing, told at once; False says that it takes a save.
@@ -766,17 +764,22 @@ class Operations:
             session.now_ended()
             raise
 
-    async def _save_stored(self, session: Session) -> None:
-        """Save a session that stays whose it is."""
+    def _updating(self, session: Session) -> Awaitable[None]:
+        """Give what saves a stored session that stays whose it is."""
         changes = session.delta()
         if not changes and not session.is_asked_for_more:
-            await self._writer.keep(session)
-            return
+            return self._writer.keep(session)
         if self.policy.rotating and concerns(changes, self.policy.rotating):
             session.rotate()
-        if not session.settings_changed:
-            await self._writer.update(session, changes)
-            return
+        if session.settings_changed:
+            return self._save_settings(session, changes)
+        return self._writer.update(session, changes)
+
+    async def _create(self, session: Session) -> None:
+        with OneDeadline():
+            await self._writer.create(session)
+
+    async def _save_settings(self, session: Session, changes: list[Operation]) -> None:
         with OneDeadline():
             await self._links.extend(session)
             await self._writer.update(session, changes)
@@ -804,6 +807,9 @@ class Operations:
                 f"session {session.handle} was read from memory, for the store cannot be reached: nothing was written. "
                 "Try again when it can"
             )
+
+
+async def _nothing() -> None: ...
 
 
 def _handle(handle: Handle | str) -> Handle | None:

@@ -178,13 +178,11 @@ class Store:
         return self.clock.now()
 
     def takes_one_call(self, deadline: int) -> bool:
-        """Say whether nothing is to be asked before a record that ends at *deadline* (ms) is written.
+        """Say whether nothing is to be asked before, or along with, a record that ends at *deadline* (ms) is written.
 
         False also where the policy asks for durability.
         """
-        if self.waits.is_ever or not self.clock.is_known:
-            return False
-        return self._dictionaries.is_prepared(deadline)
+        return not self.waits.is_ever and not self.clock.is_due and self._dictionaries.is_prepared(deadline)
 
     def places(self, subject: str) -> tuple[Place, ...]:
         """Say where *subject* may be listed: a place for each key of the ring, the one for new entries first."""
@@ -306,27 +304,28 @@ class Store:
         along: Along | None = None,
     ) -> Opened | bool:
         """Replace the record of *revision*. True: done; False: there is none; else the one of another revision."""
-        if not self._dictionaries.is_prepared(header.absolute_deadline):
-            await self._dictionaries.prepare(header.absolute_deadline)
-        name = handle.name
-        keys: tuple[str, ...] = (self._keys.stem(handle.partition) + name, *self._marks(handle.partition))
+        await self._dictionaries.prepare(header.absolute_deadline)
+        command = self.replacing(handle, revision, header, payload, change)
+        code, *found = await self._call_with(along, handle, header, header.seen_at, command, receipt=receipt)
+        return await self.opened(handle, *found) if found else bool(code)
+
+    def replacing(
+        self, handle: Handle, revision: int, header: Header, payload: Payload, change: Change = NO_CHANGE
+    ) -> Command:
+        """Make the command that replaces the record of *revision*; see `replace`. Nothing of *handle* is kept here."""
+        self.forget(handle)
+        now, record = header.seen_at, self._records.seal(handle, header, payload)
+        key, epoch = self._keys.record(handle), self._keys.epoch(handle.partition)
+        saved = pack_revision(revision), record, header.ttl(now)
+        if change.event is None and change.relist is None:  # as nearly always
+            return scripts.SAVE.command((key, epoch), *saved)
+        keys: tuple[str, ...] = (key, epoch, self._keys.events(handle.partition))
         extra: tuple[Argument, ...] = ()
         if change.relist is not None:
             keys = (*keys, *self._indexes(change.relist))
             extra = (header.absolute_deadline,)
-        now, record = header.seen_at, self._records.seal(handle, header, payload)
         digest, event = change.place.digest if change.place else b"", change.event.value if change.event else ""
-        told = (name, now, digest, event, change.why)
-        command = scripts.SAVE.command(keys, pack_revision(revision), record, header.ttl(now), *told, *extra)
-        self.forget(handle)
-        if along is None and self.near is None and not self.waits.is_ever and not self.clock.is_due:
-            ((code, *current),) = await self.transport.call(command)  # as nearly always
-        else:
-            code, *current = await self._call_with(along, handle, header, now, command, receipt=receipt)
-        if not current:
-            return bool(code)
-        await self._dictionaries.learn(*current)
-        return self._records.open(handle, current[0])
+        return scripts.SAVE.command(keys, *saved, handle.name, now, digest, event, change.why, *extra)
 
     async def extend(
         self, handle: Handle, header: Header, now: int, along: Along | None = None, receipt: Receipt | None = None
@@ -418,6 +417,11 @@ class Store:
 
     def open(self, handle: Handle, record: bytes) -> Opened:
         """Open a record that a reply has brought. Raises RecordCorrupted."""
+        return self._records.open(handle, record)
+
+    async def opened(self, handle: Handle, record: bytes) -> Opened:
+        """Open a record as `open` does, and ask for the dictionary that this takes, if it has yet to be learnt."""
+        await self._dictionaries.learn(record)
         return self._records.open(handle, record)
 
     async def bind(

@@ -7,10 +7,11 @@ wait to write along with its own. Nothing depends on that: who has waited in vai
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from os import getpid
 from threading import RLock
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from coatcheck.engine.durability import Receipt
 from coatcheck.engine.transport import Signal, Transport
@@ -27,8 +28,7 @@ _MOST_TOGETHER: Final = 32
 Stored = tuple[Header, Payload]
 
 
-@dataclass(slots=True, eq=False)
-class Writing:
+class Writing(Struct, eq=False, gc=False):  # who has the turn and its line refer to each other until it leaves
     """Somebody who writes a session, or waits to.
 
     changes: what another may carry out for it; None where it needs a write of its own. write_id: of the changes.
@@ -36,12 +36,16 @@ class Writing:
     nothing, for the session has ended; None: nobody has.
     """
 
-    changes: list[Operation] | None = field(repr=False)
+    changes: list[Operation] | None
     write_id: bytes
     receipt: Receipt
     line: "_Line | None" = None
     signal: Signal | None = None
-    outcome: Stored | Literal[False] | None = field(default=None, repr=False)
+    outcome: Stored | Literal[False] | None = None
+
+    def __repr__(self) -> str:
+        """Show what may be logged: nothing of what is written."""
+        return f"Writing(receipt={self.receipt!r}, has_turn={self.line is not None})"
 
     def later_than(self, base: Header) -> Stored | None:
         """Give what the one who had the turn before has stored, if it is later than *base*."""
@@ -49,8 +53,7 @@ class Writing:
         return stored if stored is not None and stored[0].revision > base.revision else None
 
 
-@dataclass(slots=True, eq=False)
-class _Line:
+class _Line(Struct, eq=False, gc=False):
     """Those who wait to write one session, the first one first; taken: whose changes the one with the turn has.
 
     stored: what the store holds as far as the last writer knows. passed: how many have got what they waited for.
@@ -72,19 +75,26 @@ class Turns:
         self._transport = transport
         self._start()
 
-    async def take(self, handle: Handle, writing: Writing) -> None:
-        """Wait for *writing*'s turn to write the session *handle*, or until another has carried it out.
+    def take(self, handle: Handle, writing: Writing) -> bool:
+        """Give *writing* its turn to write the session *handle*, unless another has one; say whether it has it."""
+        if self._pid != getpid():  # whoever has a turn here has it in the parent
+            self._start()
+        with self._lock:
+            if handle in self._lines:
+                return False
+            writing.line = self._lines[handle] = _Line()
+        return True
+
+    async def wait(self, handle: Handle, writing: Writing) -> None:
+        """Wait for *writing*'s turn, or until another has carried it out.
 
         Neither has come after three quarters of the time that it had left, or after a quarter in which the line did not
         move: then it goes on without, in the rest of that time. Raises StoreUnavailable where there was none left.
         """
-        if self._pid != getpid():  # whoever has a turn here has it in the parent
-            self._start()
         with self._lock:
-            line = self._lines.get(handle)
-            if line is None:
-                writing.line = self._lines[handle] = _Line()
+            if self.take(handle, writing):  # who had it has left meanwhile
                 return
+            line = self._lines[handle]
             signal = writing.signal = self._transport.signal()
             line.waiting = line.waiting or deque()  # most lines never get one
             line.waiting.append(writing)

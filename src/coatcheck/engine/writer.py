@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
+from msgspec import Struct
+
 from coatcheck.engine.companions import Along
 from coatcheck.engine.deadline import OneDeadline
 from coatcheck.engine.durability import Receipt
@@ -26,6 +28,19 @@ ATTEMPTS: Final = 500
 _LONGEST_PAUSE: Final = 32
 _REMEMBERED_USES: Final = 10_000
 _EMPTIED: Final = Cause(why="emptied")
+
+
+class _Attempt(Struct, frozen=True, gc=False):
+    """What a try to write a session is to store; of others too, whom it has *served* then."""
+
+    header: Header
+    payload: Payload
+    served: Sequence[Writing]
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether something is left to store, and time for it to live."""
+        return bool(self.payload.attributes) and self.header.ttl(self.header.seen_at) > 0
 
 
 class Writer:
@@ -79,20 +94,34 @@ class Writer:
         ticket = self._next_ticket(session) if session.rotation_wanted else None
         along = await self._along(session) if session.has_more else None
         # What must not be done twice, or is not to meet itself as another's change, is known again by its id.
-        is_noted = session.strict or any(isinstance(change, Increment) for change in changes)
+        is_noted = session.strict
+        for change in changes:  # no any(): a generator costs more than what it goes through here
+            is_noted = is_noted or isinstance(change, Increment)
         write_id = session.write_id_for(changes) if is_noted else b""
         is_plain = ticket is None and along is None and session.is_plain_write
         receipt = Receipt(Write.SAVE if ticket is None else Write.ROTATION)
         writing = Writing(changes if is_plain else None, write_id, receipt)
-        await self._turns.take(handle, writing)
+        if not self._turns.take(handle, writing):
+            await self._turns.wait(handle, writing)
         try:
             if writing.outcome is None:
                 met = self._told_before(session, base, ticket, writing)
-                is_alone = is_plain and met is None and writing.signal is None
-                if is_alone and self._store.takes_one_call(base.absolute_deadline):
-                    stored = base, session.payload
-                    met = await self._try(session, handle, stored, changes, writing, ticket=None, along=None)
-                    if met is None:  # as nearly always
+                if (
+                    is_plain
+                    and met is None
+                    and writing.signal is None
+                    and self._store.takes_one_call(base.absolute_deadline)
+                    and (attempt := self._attempt(session, base, session.payload, changes, writing)).is_lasting
+                ):  # as nearly always, and without a coroutine more than it takes: many requests wait here at once
+                    try:
+                        ((code, *found),) = await self._store.transport.call(
+                            self._store.replacing(handle, base.revision, attempt.header, attempt.payload)
+                        )
+                    finally:
+                        self._store.forget(handle)
+                    outcome = await self._store.opened(handle, *found) if found else bool(code)
+                    met = self._conclude(session, handle, writing, attempt, outcome=outcome)
+                    if met is None:
                         return
                 with OneDeadline(began):
                     await self._update(session, handle, base, changes, writing, met=met, ticket=ticket, along=along)
@@ -152,32 +181,67 @@ class Writer:
         None: it is done; else what the store holds instead.
         """
         (base, current), receipt = stored, writing.receipt
+        await self._store.now()
+        attempt = self._attempt(session, base, current, changes, writing, ticket=ticket)
+        header, payload = attempt.header, attempt.payload
+        if writing.changes is not None and attempt.is_lasting:
+            outcome = await self._store.replace(handle, base.revision, header, payload, NO_CHANGE, receipt=receipt)
+        else:
+            outcome = await self._write(
+                session, handle, base, header, payload, along=None if session.strict else along, receipt=receipt
+            )
+        met = self._conclude(session, handle, writing, attempt, outcome=outcome, ticket=ticket)
+        if session.ended:
+            self.confirm(session, receipt)
+        elif met is None:
+            await self.finish(session, along, receipt)
+        return met
+
+    def _attempt(
+        self,
+        session: Session,
+        base: Header,
+        current: Payload,
+        changes: list[Operation],
+        writing: Writing,
+        *,
+        ticket: Ticket | None = None,
+    ) -> "_Attempt":
+        """Say what a try to write *changes* over *base* and *current* is to store. The time must be known."""
         attributes = apply(session.still_to_do(changes, current), current.attributes)
         self._policy.caps.check(attributes, current.attributes)
-        now = await self._store.now()
+        now = self._store.clock.now()
         header = session.next_header(base, now)
         payload = session.next_payload(current, attributes, writing.write_id, now - base.seen_at)
         if ticket is not None:
             header, payload = self._with_secret(session, ticket, base, header, payload)
         others = self._turns.gather(writing)
         payload, served = self._with_others(payload, others) if others else (payload, others)
-        if writing.changes is not None and payload.attributes and header.ttl(now) > 0:  # as nearly always
-            outcome = await self._store.replace(handle, base.revision, header, payload, NO_CHANGE, receipt=receipt)
-        else:
-            outcome = await self._write(
-                session, handle, base, header, payload, along=None if session.strict else along, receipt=receipt
-            )
+        return _Attempt(header, payload, served)
+
+    def _conclude(
+        self,
+        session: Session,
+        handle: Handle,
+        writing: Writing,
+        attempt: "_Attempt",
+        *,
+        outcome: Opened | bool,
+        ticket: Ticket | None = None,
+    ) -> Opened | None:
+        """Note what has come of an attempt, for all whom it serves; give what the store holds instead, if it failed.
+
+        Raises SessionRevoked.
+        """
         if outcome is False:
-            self._turns.serve(writing, served, outcome)
+            self._turns.serve(writing, attempt.served, outcome)
             raise _ended(handle)
         if outcome is not True:
             return outcome
-        if session.ended:
-            self.confirm(session, receipt)
-            return None
-        self._turns.serve(writing, served, (header, payload))
-        self.settle(session, _holder(header, ticket, session), header, payload)
-        await self.finish(session, along, receipt)
+        if not session.ended:
+            header, payload = attempt.header, attempt.payload
+            self._turns.serve(writing, attempt.served, (header, payload))
+            self.settle(session, _holder(header, ticket, session), header, payload)
         return None
 
     def _told_before(self, session: Session, base: Header, ticket: Ticket | None, writing: Writing) -> Stored | None:
