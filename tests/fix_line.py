@@ -177,7 +177,7 @@ def interrupted(name, brittle, line, sound, after_sending):
     def prepare():
         run(sound.revoke_all("ada"))
         run(sound.revoke_all("bob"))
-        brittle._endings._open.clear()  # what the last turn could not end is not this one's
+        brittle._endings.open.clear()  # what the last turn could not end is not this one's
         session = make(brittle)
         return session.identifier, session
 

@@ -37,7 +37,7 @@ class Victim:
     def forget_ends(self):
         """Have the process forget what it was asked to end and could not: it goes on refusing that."""
         core = getattr(self.sessions, "core", None) or self.sessions._sessions
-        core._endings._open.clear()
+        core._endings.open.clear()
 
     def keys(self):
         """Name every kind of key."""

@@ -264,14 +264,63 @@ def test_attributes_and_subject_are_not_readable():
 def test_compressed_only_where_it_pays(size):
     """A payload is compressed where that saves a tenth of it, and never otherwise; small ones are not tried."""
     text = Payload(None, {"a": encode("a" * size)})
-    noise = Payload(None, {"a": encode(hashlib.shake_256(b"noise").digest(size))})
+    noise, other = Payload(None, {"a": encode(hashlib.shake_256(b"noise").digest(size))}), Handle.new()
 
     assert records.open(HANDLE, records.seal(HANDLE, HEADER, text)) == (HEADER, text)
-    assert records.open(HANDLE, records.seal(HANDLE, HEADER, noise)) == (HEADER, noise)
-    assert records.seal(HANDLE, HEADER, noise)[1] & 1 == 0
+    assert records.open(other, records.seal(other, HEADER, noise)) == (HEADER, noise)
+    assert records.seal(other, HEADER, noise)[1] & 1 == 0
     plain = len(msgspec.msgpack.encode(({}, {"a": "a" * size})))
     assert len(records.seal(HANDLE, HEADER, text)) <= 64 + 12 + plain + 16
     assert (records.seal(HANDLE, HEADER, text)[1] & 1 == 1) == (plain >= 128)
+
+
+def test_not_compressed_again_in_vain():
+    """What was not worth compressing is tried again once it has grown by an eighth, by who sealed or opened it."""
+    noise = Payload(None, {"a": encode(hashlib.shake_256(b"noise").digest(300))})
+    as_long, longer = (Payload(None, {"a": encode("a" * size)}) for size in (300, 400))
+    reader, handle = Records(Keyring([KEY]), "cc"), Handle.new()
+    reader.open(handle, records.seal(handle, HEADER, noise))
+
+    for one in (records, reader):
+        assert one.seal(handle, HEADER, as_long)[1] & 1 == 0
+        assert one.seal(handle, HEADER, longer)[1] & 1 == 1
+        assert one.seal(handle, HEADER, as_long)[1] & 1 == 1
+
+
+# What was opened lately
+
+
+def test_recalled():
+    """The very bytes that were sealed or opened here are known without opening them; no other bytes are."""
+    reader, handle = Records(Keyring([KEY]), "cc"), Handle.new()
+    record = records.seal(handle, HEADER, PAYLOAD)
+
+    assert reader.recall(handle, record) is None
+    assert reader.open(handle, record) == reader.recall(handle, record) == records.recall(handle, record)
+    assert reader.recall(handle, records.seal(handle, HEADER, PAYLOAD)) is None
+    assert reader.recall(handle, record[:-1] + bytes([record[-1] ^ 1])) is None
+    assert reader.recall(Handle(handle.partition ^ 1, handle.value), record) is None
+
+
+def test_recalled_without_compartments():
+    """A compartment's record is none of the session's, and is not known for it."""
+    handle = Handle.new()
+    record = records.seal(handle, HEADER, PAYLOAD, "cart")
+    records.open(handle, record, "cart")
+
+    assert records.recall(handle, record) is None
+
+
+def test_recalled_within_bounds():
+    """What is large is not kept, nor are more than 2,048 of the others."""
+    reader, handles = Records(Keyring([KEY]), "cc"), [Handle.new() for _ in range(2049)]
+    sealed_records = [reader.seal(handle, HEADER, PAYLOAD) for handle in handles]
+    large = reader.seal(handles[0], HEADER, Payload(None, {"a": encode(hashlib.shake_256(b"noise").digest(2048))}))
+
+    assert reader.recall(handles[0], large) is None
+    known = [reader.recall(*pair) for pair in zip(handles, sealed_records, strict=True)]
+    assert known.count(None) == 2048
+    assert known[-1] == (HEADER, PAYLOAD)
 
 
 BOMBS = {

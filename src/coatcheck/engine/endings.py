@@ -69,21 +69,20 @@ class Journal(Protocol):
 
 
 class Endings:
-    """The ends of one application that are outstanding in this process. Safe to share among threads."""
+    """The ends of one application that are outstanding in this process. Safe to share among threads.
+
+    open: those that are, by their ids; to be looked at only.
+    """
 
     def __init__(self, store: Store, journal: Journal | None, near: NearCache | None = None) -> None:
         """Begin with what *journal* has kept. near: the near caches of all processes, which an end may wait for."""
         self._store = store
         self._wait = near.staleness.total_seconds() if near is not None and near.ends_wait else 0.0
         self._journal = journal
-        self._open = {ending.id: ending for ending in (journal.load() if journal else ())}
+        self.open = {ending.id: ending for ending in (journal.load() if journal else ())}
         self._lock = Lock()
         self._due = 0.0
         self._pause = _FIRST_PAUSE
-
-    def __len__(self) -> int:
-        """Say how many are outstanding."""
-        return len(self._open)
 
     def now(self) -> int:
         """Give the latest that the store's time can be (ms): no session that is there has been created after that.
@@ -127,31 +126,31 @@ class Endings:
     def refuse(self, session: Session) -> bool:
         """Say whether *session*, as it is stored, is to have ended."""
         header, handle = session.header, session.handle
-        if not self._open or header is None or handle is None:
+        if not self.open or header is None or handle is None:
             return False
         subject = session.payload.subject
         places = () if subject is None else self._store.places(subject)
-        return any(self._means(ending, handle, places, header.created_at) for ending in list(self._open.values()))
+        return any(self._means(ending, handle, places, header.created_at) for ending in list(self.open.values()))
 
     async def settle(self) -> None:
         """Try some of those that are outstanding again, if that is due. Never raises for the store."""
-        if not self._open or time.monotonic() < self._due or not self._lock.acquire(blocking=False):
+        if not self.open or time.monotonic() < self._due or not self._lock.acquire(blocking=False):
             return
         try:
-            for ending in list(self._open.values())[:_AT_ONCE]:
+            for ending in list(self.open.values())[:_AT_ONCE]:
                 receipt = Receipt(Write.REVOCATION)
                 await self._end(ending, receipt)
                 if receipt.reached is not None and receipt.reached.is_short:
                     self._put_off()
                     return
-                self._open.pop(ending.id, None)
+                self.open.pop(ending.id, None)
                 if self._journal is not None:
                     self._journal.done(ending)
                 log.info("session_revocation_confirmed", extra={"handle": _name(ending)})
             self._pause = _FIRST_PAUSE
         except StoreError as error:
             self._put_off()
-            log.info("session_revocation_still_pending: %s", error, extra={"count": len(self._open)})
+            log.info("session_revocation_still_pending: %s", error, extra={"count": len(self.open)})
         finally:
             self._lock.release()
 
@@ -181,11 +180,11 @@ class Endings:
 
     def _hold(self, ending: Ending) -> bool:
         """Keep *ending* in memory; False if there are too many."""
-        if len(self._open) >= _MOST:
-            log.error("session_revocation_lost", extra={"handle": _name(ending), "count": len(self._open)})
+        if len(self.open) >= _MOST:
+            log.error("session_revocation_lost", extra={"handle": _name(ending), "count": len(self.open)})
             return False
-        self._open[ending.id] = ending
-        log.warning("session_revocation_pending", extra={"handle": _name(ending), "count": len(self._open)})
+        self.open[ending.id] = ending
+        log.warning("session_revocation_pending", extra={"handle": _name(ending), "count": len(self.open)})
         return True
 
     def _write_down(self, ending: Ending) -> bool:

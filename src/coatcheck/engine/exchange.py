@@ -99,15 +99,19 @@ _READ: Final = Outcome(is_private=True)
 
 
 class Exchange:
-    """The session side of an application's requests: its sessions and its cookie."""
+    """The session side of an application's requests: its sessions and its cookie.
 
-    __slots__ = ("_asks_for_origin", "cookie", "sessions")
+    looks_further: whether `begin` looks at more of a request than its cookies, whether it came by https, and its host.
+    """
+
+    __slots__ = ("_asks_for_origin", "cookie", "looks_further", "sessions")
 
     def __init__(self, sessions: Operations, cookie: CookiePolicy) -> None:
         """Serve *sessions* through *cookie*."""
         self.sessions = sessions
         self.cookie = cookie
         self._asks_for_origin = sessions.policy.client is not None or sessions.policy.sources is not None
+        self.looks_further = self._asks_for_origin or sessions.policy.outage is not None
 
     def begin(
         self,
@@ -132,11 +136,10 @@ class Exchange:
             log.warning("session_cookie_duplicated", extra={"count": len(values)})
         ticket = Ticket.parse(values[0]) if len(values) == 1 else None
         visit = Visit(ticket, secure, https)
-        if self._asks_for_origin:
-            visit.origin = (user_agent, address)
-        outage = self.sessions.policy.outage
-        if outage is not None:
-            visit.may_be_anonymous = outage.may_be_anonymous(method, path)
+        if self.looks_further:
+            visit.origin = (user_agent, address) if self._asks_for_origin else None
+            outage = self.sessions.policy.outage
+            visit.may_be_anonymous = outage is not None and outage.may_be_anonymous(method, path)
         return visit
 
     async def load(self, visit: Visit) -> Session:

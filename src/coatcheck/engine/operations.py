@@ -201,7 +201,7 @@ class Operations:
 
         True for what nearly every request that only reads leaves behind. Sends nothing.
         """
-        if not session.is_surely_clean or self._endings or not self._writer.is_used_lately(session):
+        if not session.is_surely_clean or self._endings.open or not self._writer.is_used_lately(session):
             return False
         return self.policy.subject_attribute is None or session.payload.subject is not None
 
@@ -234,8 +234,8 @@ class Operations:
         """Say whether the policy's rotate_every has passed since the session last got a secret. Sends nothing."""
         every, header = self.policy.rotate_every, session.header
         if (
-            session.is_leased
-            or every is None
+            every is None
+            or session.is_leased
             or header is None
             or session.is_superseded
             or not self._store.clock.is_known
@@ -369,7 +369,7 @@ class Operations:
         They are tried again along with later calls. Where the policy's durability is not strict, this tells of those
         that fell short.
         """
-        return len(self._endings)
+        return len(self._endings.open)
 
     def remaining(self, session: Session) -> int:
         """Give how many whole seconds are left until the absolute deadline of a stored session."""
@@ -673,7 +673,7 @@ class Operations:
         Nor is it enough to turn a ticket away, nor while this process has ends outstanding: the store is asked then.
         """
         kept = near.find(ticket.handle)
-        if kept is None or self._endings or not secrets.compare_digest(ticket.digest, kept.header.digest):
+        if kept is None or self._endings.open or not secrets.compare_digest(ticket.digest, kept.header.digest):
             return None
         now = self._store.clock.now()
         if now >= kept.deadline:
@@ -700,7 +700,7 @@ class Operations:
         """Read a session; then try what is outstanding. began: when it was asked for (monotonic, seconds)."""
         expected = self.near.expect(handle) if self.near is not None and isinstance(ticket, Ticket) else None
         try:
-            opened, parts = await self._store.read_whole(handle)
+            opened, parts = await self._store.read_whole(handle, began)
             session = None
             if opened is not None:
                 now = self._store.clock.now() if self._store.clock.is_known else await self._store.now()
@@ -710,7 +710,7 @@ class Operations:
         finally:
             if expected is not None and self.near is not None:
                 self.near.settle(expected)
-        if not self._endings:  # as nearly always
+        if not self._endings.open:  # as nearly always
             return session
         has_ended = session is not None and self._endings.refuse(session)
         with OneDeadline(began):  # behind the question: what it ends now is in *session* still

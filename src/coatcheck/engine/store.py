@@ -242,15 +242,20 @@ class Store:
         record = self.leases.find(handle, self.clock.now())
         return None if record is None else self._records.open(handle, record)
 
-    async def read_whole(self, handle: Handle, *, with_parts: bool = True) -> tuple[Opened | None, Mapping[str, bytes]]:
-        """Read a record as `read` does, and the compartments that the policy declares, by name and still sealed."""
+    async def read_whole(
+        self, handle: Handle, began: float | None = None, *, with_parts: bool = True
+    ) -> tuple[Opened | None, Mapping[str, bytes]]:
+        """Read a record as `read` does, and the compartments that the policy declares, by name and still sealed.
+
+        began: when the operation that it is for began (monotonic, seconds); None: now.
+        """
         others = self.companions.compartment_keys(handle) if with_parts and self.companions.names else ()
         command = ("MGET", self._keys.record(handle), self._keys.epoch(handle.partition), *others)
-        leases, sent_at = self.leases, monotonic()
+        leases, sent_at = self.leases, monotonic() if began is None else began
         if leases is not None and not self.clock.is_known:
             with OneDeadline(sent_at):
                 await self.now()
-                return await self.read_whole(handle, with_parts=with_parts)
+                return await self.read_whole(handle, sent_at, with_parts=with_parts)
         changes, asked_at = (0, 0) if leases is None else (leases.changes, self.clock.now())
         call = self._call if self.clock.is_due else self.transport.call
         ((record, epoch, *found),) = await call(command)
@@ -258,16 +263,20 @@ class Store:
             with OneDeadline(sent_at):
                 if not await self.transport.has_stood_since(sent_at):
                     ((record, epoch, *found),) = await self._call(command)
-        if record is not None and (found or self._records.lacks(record)) and self._records.has_key_of(record):
-            await self._dictionaries.learn(record, *found, since=sent_at)
-        opened = self._opened(handle, record, epoch)
+        opened = None if record is None or found else self._records.recall(handle, record)
+        if opened is None:
+            if record is not None and (found or self._records.lacks(record)) and self._records.has_key_of(record):
+                await self._dictionaries.learn(record, *found, since=sent_at)
+            opened = self._opened(handle, record)
+        if opened is not None and epoch is not None and opened[0].created_at <= _epoch(epoch):
+            opened = None
         if leases is not None and opened is not None:
             leases.keep(handle, record, opened[1].subject, asked_at, changes=changes)
         elif leases is not None:
             leases.drop(handle)
         return opened, self.companions.named(found) if others else _NOTHING
 
-    def _opened(self, handle: Handle, record: bytes | None, epoch: bytes | None) -> Opened | None:
+    def _opened(self, handle: Handle, record: bytes | None) -> Opened | None:
         if record is None:
             return None
         if not self._records.has_key_of(record):
@@ -278,8 +287,7 @@ class Store:
                 record[2:4].hex(),
             )
             return None
-        header, payload = self._records.open(handle, record)
-        return None if header.created_at <= _epoch(epoch) else (header, payload)
+        return self._records.open(handle, record)
 
     async def create(
         self, handle: Handle, header: Header, payload: Payload, along: Along, receipt: Receipt

@@ -273,11 +273,12 @@ class Writer:
 
     def is_used_lately(self, session: Session) -> bool:
         """Say whether this process has extended the idle deadline of *session* less than a tenth of it ago."""
-        handle, header, clock = session.handle, session.header, self._store.clock
-        if handle is None or header is None or not clock.is_known:
+        ticket, header, clock = session.ticket, session.header, self._store.clock
+        if ticket is None or header is None or not clock.is_known:
             return False
+        used_at = self._used.get(ticket.handle if isinstance(ticket, Ticket) else ticket, 0)
         # abs: the server's clock may be set back, or its successor's lag; a use in the future is none to rely on
-        return abs(clock.now() - self._used.get(handle, 0)) < header.idle_timeout // 10
+        return abs(clock.now() - used_at) < header.idle_timeout // 10
 
     async def touch(self, session: Session, along: Along | None = None, receipt: Receipt | None = None) -> bool:
         """Extend the idle deadline unless this process did so lately; give whether the session is still there."""

@@ -6,7 +6,6 @@ Standards: RFC 6265bis (cookie prefixes, attributes), RFC 9111 (caching).
 import re
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
 from typing import Final, Literal
 
 from coatcheck.model.errors import ConfigurationError
@@ -78,7 +77,12 @@ class CookiePolicy:
         wanted = self.full_name(secure=secure)
         if wanted not in header:
             return ()
-        return tuple([value.rstrip(" \t") for value in _values_of(wanted).findall(header)])
+        found = []
+        for pair in header.split(";"):
+            name, _, value = pair.strip(" \t").partition("=")
+            if name == wanted:
+                found.append(value)
+        return tuple(found)
 
     def set(self, identifier: str, *, secure: bool, max_age: int | None) -> str:
         """Make the Set-Cookie header. max_age: seconds; None lets the browser forget it when it closes."""
@@ -94,12 +98,6 @@ class CookiePolicy:
         domain = "" if self.domain is None else f"; Domain={self.domain}"
         same_site = SameSite(self.same_site).value
         return f"{domain}; Path={self.path}; HttpOnly; SameSite={same_site}{'; Secure' if secure else ''}"
-
-
-@cache
-def _values_of(name: str) -> re.Pattern[str]:
-    """Make the pattern of what stands in a Cookie header under *name*, which has no value where it has no "="."""
-    return re.compile(rf"(?:^|;)[ \t]*{re.escape(name)}(?:=([^;]*))?[ \t]*(?=;|\Z)")
 
 
 def merge_vary(vary: str | None) -> str:

@@ -63,18 +63,17 @@ def apply(operations: Iterable[Operation], attributes: Mapping[str, bytes]) -> d
             result.clear()
             continue
         name = str(operation.path[0])
-        match operation:
-            case Set(path=(_,)):
-                result[name] = operation.value
-            case Default():
-                result.setdefault(name, operation.value)
-            case Delete(path=(_,)):
-                result.pop(name, None)
-            case Increment():
-                result[name] = encode(add(decode(result[name]) if name in result else 0, operation.by, name), name)
-            case Set() | Delete():
-                if (changed := _within(result.get(name), operation)) is not None:
-                    result[name] = changed
+        if isinstance(operation, Increment):
+            result[name] = encode(add(decode(result[name]) if name in result else 0, operation.by, name), name)
+        elif isinstance(operation, Default):
+            result.setdefault(name, operation.value)
+        elif len(operation.path) > 1:
+            if (changed := _within(result.get(name), operation)) is not None:
+                result[name] = changed
+        elif isinstance(operation, Set):
+            result[name] = operation.value
+        else:
+            result.pop(name, None)
     return result
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from functools import cache
+from functools import cached_property
 
 from coatcheck.model.caps import Caps
 from coatcheck.model.client import ClientPolicy
@@ -37,7 +37,7 @@ class AtLimit(Enum):
     REFUSE = "refuse"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionPolicy:
     """The rules of an application's sessions, checked when they are written down.
 
@@ -153,15 +153,10 @@ class SessionPolicy:
     def _limits_of_devices(self) -> tuple[tuple[str, int], ...]:
         return self.device_limits if isinstance(self.device_limits, tuple) else tuple(self.device_limits.items())
 
-    @property
+    @cached_property
     def caps(self) -> Caps:
         """What a session may hold at most."""
-        return _caps(self.max_bytes, self.max_attributes)
-
-
-@cache
-def _caps(max_bytes: int, max_attributes: int) -> Caps:
-    return Caps(max_bytes, max_attributes)
+        return Caps(self.max_bytes, self.max_attributes)
 
 
 def check_timeouts(idle: timedelta, absolute: timedelta) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec import Struct
 
 from coatcheck.model import header as head_of
 from coatcheck.model.compression import LARGEST_PAYLOAD, Dictionary, compress, decompress
@@ -44,10 +45,27 @@ SMALLEST_RECORD: Final = head_of.SMALLEST + _NONCE_BYTES + _TAG_BYTES
 """Bytes of a record beside its payload, if nothing of its header is optional."""
 
 _CIPHERS_KEPT: Final = 1024
+_OPENED_KEPT: Final = 2048
+_LARGEST_KEPT: Final = 2048
+_GROWN: Final = 1.125
+"""By so much a payload that was not worth compressing has to have grown before that is tried again."""
 
 _Ciphers = Callable[[bytes], AESGCM]
 _How = tuple[int, int]  # how a payload is compressed: the flag COMPRESSED or 0, the id of a dictionary or 0
 _PLAIN: Final = (0, 0)
+
+
+class _Opened(Struct, frozen=True, gc=False):  # no cycle leads through it
+    """A record, and what it holds. in_vain: the bytes of a payload that was not worth compressing; 0: it was."""
+
+    record: bytes
+    header: Header
+    payload: Payload
+    in_vain: int
+
+    def __repr__(self) -> str:
+        """Show nothing of the session."""
+        return "_Opened()"
 
 
 class Records:
@@ -64,6 +82,7 @@ class Records:
         self._dictionaries: dict[int, Dictionary] = {}
         self._in_use: Dictionary | None = None
         self._in_use_until = 0
+        self._opened: dict[Handle, _Opened] = {}
 
     def learn(self, dictionary: Dictionary) -> None:
         """Open from now on what was compressed with *dictionary*."""
@@ -97,15 +116,24 @@ class Records:
         body = payload.encode()
         if len(body) > LARGEST_PAYLOAD:
             raise ValueError(f"the session's attributes take {len(body)} bytes; at most {LARGEST_PAYLOAD} are kept")
+        known = None if compartment else self._opened.get(handle)
+        stored, how = self._compressed(body, header.absolute_deadline, known.in_vain if known else 0)
+        record = self._encrypt(handle, header, stored, how, compartment)
+        if not compartment:
+            self._keep(handle, record, header, payload, len(body) if how == _PLAIN else 0)
+        return record
+
+    def _compressed(self, body: bytes, deadline: int, in_vain: int) -> tuple[bytes, _How]:
+        """Compress *body* where that pays. in_vain: so many bytes of the same session were not worth it lately."""
         dictionary = self._in_use
-        if dictionary is not None and header.absolute_deadline <= self._in_use_until:
+        if dictionary is not None and deadline <= self._in_use_until:
             shorter = dictionary.compress(body)
             if shorter is not None:
-                return self._encrypt(handle, header, shorter, (0, dictionary.id), compartment)
+                return shorter, (0, dictionary.id)
+        if len(body) <= in_vain * _GROWN:
+            return body, _PLAIN
         frame = compress(body)
-        if frame is not None:
-            return self._encrypt(handle, header, frame, (COMPRESSED, 0), compartment)
-        return self._encrypt(handle, header, body, _PLAIN, compartment)
+        return (body, _PLAIN) if frame is None else (frame, (COMPRESSED, 0))
 
     def _encrypt(self, handle: Handle, header: Header, body: bytes, how: _How, compartment: str) -> bytes:
         key, ciphers = self._sealer
@@ -124,7 +152,25 @@ class Records:
         header, how, _, body = self._decrypt(handle, record, compartment)
         if how != _PLAIN:
             body = self._decompressed(handle, body, how)
-        return header, Payload.decode(body)
+        payload = Payload.decode(body)
+        if not compartment:
+            self._keep(handle, record, header, payload, len(body) if how == _PLAIN else 0)
+        return header, payload
+
+    def recall(self, handle: Handle, record: bytes) -> tuple[Header, Payload] | None:
+        """Give what is in the record of *handle*, if it is, byte for byte, what was sealed or opened here lately.
+
+        None: it has to be opened. Most requests find the record of their session as an earlier one has left it.
+        """
+        known = self._opened.get(handle)
+        return None if known is None or known.record != record else (known.header, known.payload)
+
+    def _keep(self, handle: Handle, record: bytes, header: Header, payload: Payload, in_vain: int) -> None:
+        if len(record) > _LARGEST_KEPT:
+            return
+        if len(self._opened) >= _OPENED_KEPT:
+            self._opened.clear()  # costs an opening for each of them, and no bookkeeping
+        self._opened[handle] = _Opened(record, header, payload, in_vain)
 
     def open_body(self, handle: Handle, record: bytes, compartment: str = "") -> tuple[Header, bytes]:
         """Open a record as `open` does, and give its payload as it was before compression."""

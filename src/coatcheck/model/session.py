@@ -115,7 +115,7 @@ class Session(Attributes):
     ) -> None:
         """Make a new session under *policy*, or present a stored one. For the engine; apps get theirs from it."""
         self.payload = payload = payload or Payload()
-        super().__init__(payload.attributes, policy.caps)
+        Attributes.__init__(self, payload.attributes, policy.caps)  # super() costs as much as all that this does
         self._policy = policy
         self.ticket = ticket
         self.header = header

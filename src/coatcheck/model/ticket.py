@@ -23,9 +23,11 @@ TICKET_FORMAT: Final = 1
 TICKET_LENGTH: Final = 51
 
 _URLSAFE: Final = bytes.maketrans(b"+/", b"-_")  # the base64 module takes twice as long
+_STANDARD: Final = bytes.maketrans(b"-_+/=", b"+/   ")  # what is no base64url becomes a space, which is refused
 _HANDLE_BYTES: Final = 12
 _SECRET_BYTES: Final = 24
-_TICKET_SHAPE: Final = re.compile(r"[A-Za-z0-9_-]{50}[AEIMQUYcgkosw048]", re.ASCII)  # the last two bits are zero
+_TICKET_BYTES: Final = 2 + _HANDLE_BYTES + _SECRET_BYTES
+_LAST_CHARACTERS: Final = frozenset("AEIMQUYcgkosw048")  # of a ticket, for the last two bits are zero
 _HANDLE_SHAPE: Final = re.compile(r"[0-9a-f]{2}\.[A-Za-z0-9_-]{16}", re.ASCII)
 
 
@@ -94,10 +96,13 @@ class Ticket(Struct, frozen=True, gc=False):
 
         Strict: one length, one alphabet, one spelling (the unused low bits must be zero), one format.
         """
-        if len(text) != TICKET_LENGTH or not _TICKET_SHAPE.fullmatch(text):
+        if len(text) != TICKET_LENGTH or text[-1] not in _LAST_CHARACTERS:
             return None
-        raw = a2b_base64(text.replace("-", "+").replace("_", "/") + "=")
-        if raw[0] != TICKET_FORMAT:
+        try:
+            raw = a2b_base64(text.encode().translate(_STANDARD) + b"=", strict_mode=True)
+        except ValueError:
+            return None
+        if len(raw) != _TICKET_BYTES or raw[0] != TICKET_FORMAT:
             return None
         return cls(Handle(raw[1], raw[2 : 2 + _HANDLE_BYTES]), raw[2 + _HANDLE_BYTES :])
 

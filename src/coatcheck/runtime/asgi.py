@@ -20,9 +20,11 @@ SESSION_ENDED: Final = 4401
 _PRIVATE: Final = tuple(
     (name.lower().encode(), value.encode()) for name, value in Outcome(is_private=True).headers(None, None)
 )
+_MERGED: Final = frozenset({b"vary", b"cache-control"})
 _REASON: Final = "session ended"
 _RAISES_SINCE: Final = (2, 4)  # the version of the specification from which `send` raises when the client is gone
 _CONTENT_TYPE_LENGTH: Final = len(b"content-type")
+_EVENT_STREAM: Final = b"text/event-stream"
 
 
 class Guard:
@@ -90,13 +92,17 @@ class Guard:
         """Whether there is nothing to `end`."""
         return self._received is None and self._closing is None
 
-    def send(self, message: Message) -> Awaitable[None]:
+    def pass_on(self, message: Message) -> Awaitable[None]:
         """Pass *message* on, unless the session has ended. No coroutine of its own where there is nothing to guard."""
         if not self._stays_open:
             kind = message["type"]
             if kind != "websocket.accept" and not (kind == "http.response.start" and _is_event_stream(message)):
                 return self._send(message)
         return self._send_guarded(message)
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Take a *message* of the application."""
+        return self.pass_on(message)
 
     async def end(self) -> None:
         """Stop: the application has returned."""
@@ -135,30 +141,37 @@ class Guard:
 
 def begin(exchange: Exchange, scope: MutableMapping[str, Any]) -> Visit:
     """Begin the visit of the connection of *scope*. Sends nothing."""
-    cookies, host, user_agent = "", "", None
-    for name, value in scope["headers"]:
-        if name == b"cookie":
-            cookie = value.decode("latin-1")
-            cookies = f"{cookies}; {cookie}" if cookies else cookie
-        elif name == b"host":
-            host = value.decode("latin-1")
-        elif name == b"user-agent":
-            user_agent = value.decode("latin-1")
+    headers, https = scope["headers"], scope.get("scheme") in {"https", "wss"}
+    cookies = [value for name, value in headers if name == b"cookie"]
+    cookie, host = b"; ".join(cookies).decode("latin-1"), "" if https else _last(headers, b"host") or ""
+    if not exchange.looks_further:
+        return exchange.begin(cookie, https=https, host=host)
     return exchange.begin(
-        cookies,
-        https=scope.get("scheme") in {"https", "wss"},
+        cookie,
+        https=https,
         host=host,
         address=(scope.get("client") or (None,))[0],
-        user_agent=user_agent,
+        user_agent=_last(headers, b"user-agent"),
         method=scope.get("method"),
         path=scope["path"],
     )
+
+
+def _last(headers: RawHeaders, wanted: bytes) -> str | None:
+    values = [value for name, value in headers if name == wanted]
+    return values[-1].decode("latin-1") if values else None
 
 
 def with_outcome(headers: RawHeaders, outcome: Outcome) -> RawHeaders:
     """Give the raw headers of a response with those that *outcome* asks for."""
     if not outcome.is_private:
         return headers
+    if outcome.set_cookie is None:
+        for pair in headers:
+            if pair[0].lower() in _MERGED:
+                break
+        else:  # as nearly always
+            return (*headers, *_PRIVATE)
     kept, vary, cache_control = [], [], []
     for pair in headers:
         name = pair[0].lower()
@@ -168,8 +181,6 @@ def with_outcome(headers: RawHeaders, outcome: Outcome) -> RawHeaders:
             cache_control.append(pair[1].decode("latin-1"))
         else:
             kept.append(pair)
-    if not vary and not cache_control and outcome.set_cookie is None:
-        return (*kept, *_PRIVATE)
     for header, value in outcome.headers(", ".join(vary), ", ".join(cache_control)):
         kept.append((header.lower().encode(), value.encode("latin-1")))
     return kept
@@ -183,5 +194,5 @@ def _raises(scope: MutableMapping[str, Any]) -> bool:
 def _is_event_stream(message: Message) -> bool:
     for name, value in message.get("headers", ()):
         if len(name) == _CONTENT_TYPE_LENGTH and name.lower() == b"content-type":
-            return bool(value.lower().startswith(b"text/event-stream"))
+            return bool(value[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM)
     return False

@@ -10,10 +10,10 @@ redis-py opens the connection (TLS, credentials, database); from then on this re
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import hiredis
+from msgspec import Struct
 from redis._parsers.base import BaseParser
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as NoAnswer
@@ -25,14 +25,13 @@ _A_MOMENT: Final = 0.001
 _MOST_WAITING: Final = 10_000
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(Struct, eq=False, gc=False):  # no cycle leads through it
     """A call on its way. ends_at: until when to wait for it, by the loop's clock."""
 
     replies: asyncio.Future[list[Any]]
     count: int
     ends_at: float
-    found: list[Any] = field(default_factory=list)
+    found: list[Any] = []  # each has its own
 
 
 class SharedConnection(asyncio.Protocol):
