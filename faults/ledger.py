@@ -180,10 +180,10 @@ class _WatchedTurns(Turns):
         super()._start()
         self._traces: dict[int, Trace] = {}
 
-    async def take(self, handle: Handle, writing: Writing) -> None:
+    async def wait(self, handle: Handle, writing: Writing) -> None:
         self._traces[id(writing)] = present.get(Trace())
         try:
-            await super().take(handle, writing)
+            await super().wait(handle, writing)
         finally:
             del self._traces[id(writing)]
 

@@ -10,7 +10,7 @@ from coatcheck.engine.operations import Operations
 from coatcheck.runtime.sync import run
 
 METHODS = sorted(name for name in vars(Operations) if not name.startswith("_"))
-FOR_ADAPTERS = {"is_settled", "wanted_subject"}
+FOR_ADAPTERS = {"is_settled", "saving", "wanted_subject"}
 PUBLIC = [name for name in METHODS if name not in FOR_ADAPTERS]
 
 
