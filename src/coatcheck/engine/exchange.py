@@ -41,7 +41,7 @@ log = logging.getLogger("coatcheck")
 _PLAIN: Final = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
 
 
-class Visit(Struct, gc=False):  # its session knows nothing of it
+class Visit(Struct, eq=False):
     """One request: the ticket it brought, if it brought exactly one; its session, once loaded; whether that is over.
 
     origin: User-Agent header and address of the client; None for what is no request, and where the policy does not look

@@ -193,7 +193,7 @@ def check_subject(subject: Any) -> str:
     """Refuse a subject that is not a str: 7 and "7" must not be two people, nor one by accident."""
     if not isinstance(subject, str):
         raise TypeError(f"a subject is a str, not {type(subject).__name__}: pass str(subject)")
-    return subject
+    return str.__str__(subject)  # a member of an enum is read back as its text
 
 
 def subject_of(value: Any) -> str | None:

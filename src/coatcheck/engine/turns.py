@@ -28,7 +28,7 @@ _MOST_TOGETHER: Final = 32
 Stored = tuple[Header, Payload]
 
 
-class Writing(Struct, eq=False, gc=False):  # who has the turn and its line refer to each other until it leaves
+class Writing(Struct, eq=False):
     """Somebody who writes a session, or waits to.
 
     changes: what another may carry out for it; None where it needs a write of its own. write_id: of the changes.
@@ -53,7 +53,7 @@ class Writing(Struct, eq=False, gc=False):  # who has the turn and its line refe
         return stored if stored is not None and stored[0].revision > base.revision else None
 
 
-class _Line(Struct, eq=False, gc=False):
+class _Line(Struct, eq=False):
     """Those who wait to write one session, the first one first; taken: whose changes the one with the turn has.
 
     stored: what the store holds as far as the last writer knows. passed: how many have got what they waited for.
@@ -92,9 +92,10 @@ class Turns:
         move: then it goes on without, in the rest of that time. Raises StoreUnavailable where there was none left.
         """
         with self._lock:
-            if self.take(handle, writing):  # who had it has left meanwhile
+            line = self._lines.get(handle)
+            if line is None:  # who had the turn has left meanwhile
+                self.take(handle, writing)
                 return
-            line = self._lines[handle]
             signal = writing.signal = self._transport.signal()
             line.waiting = line.waiting or deque()  # most lines never get one
             line.waiting.append(writing)

@@ -30,7 +30,7 @@ _REMEMBERED_USES: Final = 10_000
 _EMPTIED: Final = Cause(why="emptied")
 
 
-class _Attempt(Struct, frozen=True, gc=False):
+class _Attempt(Struct, frozen=True):
     """What a try to write a session is to store; of others too, whom it has *served* then."""
 
     header: Header
@@ -118,7 +118,8 @@ class Writer:
                             self._store.replacing(handle, base.revision, attempt.header, attempt.payload)
                         )
                     finally:
-                        self._store.forget(handle)
+                        if self._store.near is not None:  # another task or thread may have read it meanwhile
+                            self._store.near.drop(handle)
                     outcome = await self._store.opened(handle, *found) if found else bool(code)
                     met = self._conclude(session, handle, writing, attempt, outcome=outcome)
                     if met is None:

@@ -36,7 +36,7 @@ def check_device(device: Any) -> str | None:
         raise ValueError(
             "the name of a device's class holds half a character (a surrogate), which UTF-8 has not"
         ) from None
-    return device
+    return str.__str__(device)  # a member of an enum is read back as its text
 
 
 def check_limits(limits: tuple[tuple[str, int], ...]) -> None:

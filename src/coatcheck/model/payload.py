@@ -116,7 +116,8 @@ class Payload(Struct, frozen=True, gc=False):  # no cycle leads through it
         subject, _, *entries, further = astuple(self)
         system: _System | dict[str, Any] = _System(subject, *entries)
         if further:
-            system = {**further, **msgspec.to_builtins(system, builtin_types=(bytes,))}
+            known = zip(_System.__struct_encode_fields__, (subject, *entries), strict=True)
+            system = {**further, **{entry: value for entry, value in known if value}}
         attributes = {name: Raw(value) for name, value in self.attributes.items()}
         return _encoder.encode((system, attributes))
 

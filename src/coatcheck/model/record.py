@@ -46,7 +46,8 @@ SMALLEST_RECORD: Final = head_of.SMALLEST + _NONCE_BYTES + _TAG_BYTES
 
 _CIPHERS_KEPT: Final = 1024
 _OPENED_KEPT: Final = 2048
-_LARGEST_KEPT: Final = 2048
+_LARGEST_KEPT: Final = 4096  # bytes of memory, about
+_BYTES_BESIDE: Final = 100  # of memory, that an attribute takes beside its name and value
 _GROWN: Final = 1.125
 """By so much a payload that was not worth compressing has to have grown before that is tried again."""
 
@@ -56,7 +57,10 @@ _PLAIN: Final = (0, 0)
 
 
 class _Opened(Struct, frozen=True, gc=False):  # no cycle leads through it
-    """A record, and what it holds. in_vain: the bytes of a payload that was not worth compressing; 0: it was."""
+    """A record, and what it holds.
+
+    in_vain: so many bytes of a payload of the same session were not worth compressing; 0: that is not known.
+    """
 
     record: bytes
     header: Header
@@ -116,24 +120,24 @@ class Records:
         body = payload.encode()
         if len(body) > LARGEST_PAYLOAD:
             raise ValueError(f"the session's attributes take {len(body)} bytes; at most {LARGEST_PAYLOAD} are kept")
-        known = None if compartment else self._opened.get(handle)
-        stored, how = self._compressed(body, header.absolute_deadline, known.in_vain if known else 0)
+        in_vain = 0 if compartment else self._in_vain(handle)
+        stored, how, in_vain = self._compressed(body, header.absolute_deadline, in_vain)
         record = self._encrypt(handle, header, stored, how, compartment)
         if not compartment:
-            self._keep(handle, record, header, payload, len(body) if how == _PLAIN else 0)
+            self._keep(handle, _Opened(record, header, payload, in_vain), len(body))
         return record
 
-    def _compressed(self, body: bytes, deadline: int, in_vain: int) -> tuple[bytes, _How]:
-        """Compress *body* where that pays. in_vain: so many bytes of the same session were not worth it lately."""
+    def _compressed(self, body: bytes, deadline: int, in_vain: int) -> tuple[bytes, _How, int]:
+        """Compress *body* where that pays; give what to seal, how it came to be, and the next *in_vain*."""
         dictionary = self._in_use
         if dictionary is not None and deadline <= self._in_use_until:
             shorter = dictionary.compress(body)
             if shorter is not None:
-                return shorter, (0, dictionary.id)
+                return shorter, (0, dictionary.id), in_vain
         if len(body) <= in_vain * _GROWN:
-            return body, _PLAIN
+            return body, _PLAIN, in_vain
         frame = compress(body)
-        return (body, _PLAIN) if frame is None else (frame, (COMPRESSED, 0))
+        return (body, _PLAIN, len(body)) if frame is None else (frame, (COMPRESSED, 0), 0)
 
     def _encrypt(self, handle: Handle, header: Header, body: bytes, how: _How, compartment: str) -> bytes:
         key, ciphers = self._sealer
@@ -154,7 +158,8 @@ class Records:
             body = self._decompressed(handle, body, how)
         payload = Payload.decode(body)
         if not compartment:
-            self._keep(handle, record, header, payload, len(body) if how == _PLAIN else 0)
+            in_vain = self._in_vain(handle) if how == _PLAIN else 0
+            self._keep(handle, _Opened(record, header, payload, in_vain), len(body))
         return header, payload
 
     def recall(self, handle: Handle, record: bytes) -> tuple[Header, Payload] | None:
@@ -165,12 +170,17 @@ class Records:
         known = self._opened.get(handle)
         return None if known is None or known.record != record else (known.header, known.payload)
 
-    def _keep(self, handle: Handle, record: bytes, header: Header, payload: Payload, in_vain: int) -> None:
-        if len(record) > _LARGEST_KEPT:
+    def _in_vain(self, handle: Handle) -> int:
+        known = self._opened.get(handle)
+        return 0 if known is None else known.in_vain
+
+    def _keep(self, handle: Handle, opened: _Opened, size: int) -> None:
+        """Keep what is *opened*, unless it is large. size: bytes of the payload, not compressed."""
+        if size + _BYTES_BESIDE * len(opened.payload.attributes) > _LARGEST_KEPT:
             return
-        if len(self._opened) >= _OPENED_KEPT:
+        if len(self._opened) >= _OPENED_KEPT and handle not in self._opened:
             self._opened.clear()  # costs an opening for each of them, and no bookkeeping
-        self._opened[handle] = _Opened(record, header, payload, in_vain)
+        self._opened[handle] = opened
 
     def open_body(self, handle: Handle, record: bytes, compartment: str = "") -> tuple[Header, bytes]:
         """Open a record as `open` does, and give its payload as it was before compression."""

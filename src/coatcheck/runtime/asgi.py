@@ -166,6 +166,7 @@ def with_outcome(headers: RawHeaders, outcome: Outcome) -> RawHeaders:
     """Give the raw headers of a response with those that *outcome* asks for."""
     if not outcome.is_private:
         return headers
+    headers = tuple(headers)  # they may be such as are given once
     if outcome.set_cookie is None:
         for pair in headers:
             if pair[0].lower() in _MERGED:

@@ -25,7 +25,7 @@ _A_MOMENT: Final = 0.001
 _MOST_WAITING: Final = 10_000
 
 
-class _Waiting(Struct, eq=False, gc=False):  # no cycle leads through it
+class _Waiting(Struct, eq=False):
     """A call on its way. ends_at: until when to wait for it, by the loop's clock."""
 
     replies: asyncio.Future[list[Any]]
