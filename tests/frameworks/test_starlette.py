@@ -206,6 +206,24 @@ def test_headers_of_the_response(serve):
     assert [line.partition("=")[0] for line in answer.headers.get_list("set-cookie")] == ["other", "session"]
 
 
+def test_headers_that_are_given_once(server, key):
+    """The headers of a response may be any iterable (ASGI), one that ends too: none is lost."""
+
+    async def read(scope, _, send):
+        assert "a" not in scope["session"]
+        headers = iter([(b"content-type", b"text/plain"), (b"vary", b"Accept"), (b"location", b"/x")])
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    answer = TestClient(SessionMiddleware(read, url=server.url, keys=key)).get("/", follow_redirects=False)
+
+    assert [answer.headers[name] for name in ("content-type", "vary", "location")] == [
+        "text/plain",
+        "Accept, Cookie",
+        "/x",
+    ]
+
+
 def test_several_cookie_headers(serve):
     """A cookie is found wherever it is in several Cookie headers, as HTTP/2 may send them."""
     client = serve()

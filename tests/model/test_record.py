@@ -103,6 +103,19 @@ def test_what_a_newer_version_added_is_kept():
     assert payload.further == {"later": {"a": [1]}, "ext": msgspec.msgpack.Ext(99, b"x")}
 
 
+@pytest.mark.parametrize("further", [{}, {"later": 1}], ids=["alone", "beside others"])
+def test_what_a_newer_version_added_to_an_issuers_session_is_kept(further):
+    """So does what stands behind the known parts of the issuer's session, of whatever type."""
+    issued = ["https://issuer.example", "", "sid", 1, msgspec.msgpack.Ext(99, b"x"), {"a": b"b"}]
+    body = msgspec.msgpack.encode(({"iss": issued, **further}, {}))
+
+    _, payload = records.open(HANDLE, sealed(body))
+    _, again = Records(Keyring([KEY]), "cc").open(HANDLE, records.seal(HANDLE, HEADER, payload))
+
+    assert again == payload
+    assert (payload.issued, payload.further) == (issued, further)
+
+
 @pytest.mark.requirement("R35")
 @pytest.mark.parametrize("header", [HEADER, ROTATED], ids=["plain", "rotated"])
 def test_every_bit_flip_is_refused(header):
@@ -275,16 +288,24 @@ def test_compressed_only_where_it_pays(size):
 
 
 def test_not_compressed_again_in_vain():
-    """What was not worth compressing is tried again once it has grown by an eighth, by who sealed or opened it."""
+    """What was not worth compressing is tried again once it has grown by an eighth; who has only opened it tries."""
     noise = Payload(None, {"a": encode(hashlib.shake_256(b"noise").digest(300))})
     as_long, longer = (Payload(None, {"a": encode("a" * size)}) for size in (300, 400))
     reader, handle = Records(Keyring([KEY]), "cc"), Handle.new()
     reader.open(handle, records.seal(handle, HEADER, noise))
 
-    for one in (records, reader):
-        assert one.seal(handle, HEADER, as_long)[1] & 1 == 0
-        assert one.seal(handle, HEADER, longer)[1] & 1 == 1
-        assert one.seal(handle, HEADER, as_long)[1] & 1 == 1
+    assert records.seal(handle, HEADER, as_long)[1] & 1 == 0
+    assert records.seal(handle, HEADER, longer)[1] & 1 == 1
+    assert records.seal(handle, HEADER, as_long)[1] & 1 == 1
+    assert reader.seal(handle, HEADER, as_long)[1] & 1 == 1
+
+
+def test_compressed_in_the_end():
+    """What grows in small steps, at first too small to be tried, is compressed as soon as it would be at once."""
+    handle = Handle.new()
+    for size in range(90, 400, 10):
+        text = Payload(None, {"a": encode("a" * size)})
+        assert records.seal(handle, HEADER, text)[1] == records.seal(Handle.new(), HEADER, text)[1]
 
 
 # What was opened lately
@@ -312,15 +333,18 @@ def test_recalled_without_compartments():
 
 
 def test_recalled_within_bounds():
-    """What is large is not kept, nor are more than 2,048 of the others."""
+    """What is large, be it by being compressible or many small things, is not kept, nor are more than 2,048 others."""
     reader, handles = Records(Keyring([KEY]), "cc"), [Handle.new() for _ in range(2049)]
-    sealed_records = [reader.seal(handle, HEADER, PAYLOAD) for handle in handles]
-    large = reader.seal(handles[0], HEADER, Payload(None, {"a": encode(hashlib.shake_256(b"noise").digest(2048))}))
+    sealed_records = [reader.seal(handle, HEADER, PAYLOAD) for handle in handles[:-1]]
+    for attributes in ({"a": encode("a" * 5000)}, {str(number): encode(1) for number in range(50)}):
+        large = reader.seal(handles[-1], HEADER, Payload(None, attributes))
+        assert reader.recall(handles[-1], large) is None
+    assert reader.recall(handles[0], sealed_records[0]) == (HEADER, PAYLOAD)
+    again = reader.seal(handles[0], HEADER, PAYLOAD)
 
-    assert reader.recall(handles[0], large) is None
-    known = [reader.recall(*pair) for pair in zip(handles, sealed_records, strict=True)]
-    assert known.count(None) == 2048
-    assert known[-1] == (HEADER, PAYLOAD)
+    assert reader.recall(handles[0], again) == reader.recall(handles[1], sealed_records[1]) == (HEADER, PAYLOAD)
+    reader.seal(handles[-1], HEADER, PAYLOAD)
+    assert reader.recall(handles[1], sealed_records[1]) is None
 
 
 BOMBS = {

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 import traceback
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -486,6 +487,35 @@ def test_loops_are_forgotten(server, key):
     gc.collect()
 
     assert len(sessions._store.transport._lines) == 0
+
+
+@pytest.mark.requirement("R44")
+@pytest.mark.filterwarnings("ignore")  # of what is left behind on purpose
+def test_loop_that_is_thrown_away(private, key):
+    """Where a loop is closed while a save waits for its answer, all is freed: the task, the loop and the sessions."""
+
+    def left_behind():
+        sessions = coatcheck.AsyncSessions(private.url, keys=key, deadline=timedelta(seconds=9))
+        loop = asyncio.new_event_loop()
+
+        async def leave_a_save():
+            session = await sessions.create({"n": 0})
+            session["n"] = 1
+            private.do("CLIENT", "PAUSE", "5000")
+            task = loop.create_task(sessions.save(session))
+            task._log_destroy_pending = False
+            await asyncio.sleep(0.05)
+            return weakref.ref(task)
+
+        task = loop.run_until_complete(leave_a_save())
+        loop.close()
+        return task, weakref.ref(loop), weakref.ref(sessions)
+
+    references = left_behind()
+    for _ in range(3):
+        gc.collect()
+
+    assert [reference() for reference in references] == [None, None, None]
 
 
 async def _gathered(sessions):
