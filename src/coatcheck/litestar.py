@@ -200,7 +200,7 @@ class _Middleware(SessionMiddleware[SessionBackend]):
                     state.response_started = False  # nothing has left yet: the exception handlers may answer
                     raise
                 has_begun = True
-            await guard.send(cast("dict[str, Any]", message))
+            await guard.pass_on(cast("dict[str, Any]", message))
 
         if backend.config.ahead:
             scope["session"] = await backend.load_from_connection(connection)

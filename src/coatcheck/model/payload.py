@@ -31,20 +31,6 @@ _SYSTEM: Final[dict[str, tuple[str, type]]] = {
 NOT_UNDERSTOOD: Final = "a record opens, but its payload is not understood by this version"
 
 
-class _System(Struct, gc=False, omit_defaults=True, rename={name: entry for entry, (name, _) in _SYSTEM.items()}):
-    """The system's map as it is written; the fields of `Payload`, in the same order."""
-
-    subject: str | None = None
-    writes: bytes = b""
-    rotated_at: int = 0
-    formers: bytes = b""
-    signed_in_at: int = 0
-    assurance: int = 0
-    issued: list[Any] = []
-    client: str = ""
-    device: str | None = None
-
-
 class Payload(Struct, frozen=True, gc=False):  # no cycle leads through it
     """The sealed part: who it belongs to, and the attributes, each still encoded.
 
@@ -113,11 +99,9 @@ class Payload(Struct, frozen=True, gc=False):  # no cycle leads through it
 
     def encode(self) -> bytes:
         """Write it as it is sealed, but for compression."""
-        subject, _, *entries, further = astuple(self)
-        system: _System | dict[str, Any] = _System(subject, *entries)
-        if further:
-            known = zip(_System.__struct_encode_fields__, (subject, *entries), strict=True)
-            system = {**further, **{entry: value for entry, value in known if value}}
+        system = {entry: value for entry, value in zip(_ENTRIES, astuple(self), strict=True) if value and entry}
+        if self.further:
+            system = {**self.further, **system}
         attributes = {name: Raw(value) for name, value in self.attributes.items()}
         return _encoder.encode((system, attributes))
 
@@ -144,5 +128,7 @@ class Payload(Struct, frozen=True, gc=False):  # no cycle leads through it
         return cls(attributes=encoded, further=further, **known)
 
 
+_ENTRY_OF: Final = {name: entry for entry, (name, _) in _SYSTEM.items()}
+_ENTRIES: Final = tuple(_ENTRY_OF.get(name, "") for name in Payload.__struct_fields__)
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(tuple[dict[str, Any], dict[str, Raw]])

@@ -100,10 +100,6 @@ class Guard:
                 return self._send(message)
         return self._send_guarded(message)
 
-    def send(self, message: Message) -> Awaitable[None]:
-        """Take a *message* of the application."""
-        return self.pass_on(message)
-
     async def end(self) -> None:
         """Stop: the application has returned."""
         if self._received is not None:
