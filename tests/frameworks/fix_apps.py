@@ -90,9 +90,11 @@ class Browser:
         address: of this machine, to come from (127.0.1.1).
         """
         self.cookie = cookie
-        headers = {"X-Forwarded-Proto": "https"} if https else {}
-        transport = httpx.HTTPTransport(verify=_NO_TLS, trust_env=False, local_address=address)
-        self._http = httpx.Client(base_url=url, headers=headers, transport=transport, trust_env=False, timeout=20)
+        self._url = url
+        self._address = address
+        self._headers = {"X-Forwarded-Proto": "https"} if https else {}
+        # A client for each request under way: threads that share one now and then close each other's connections.
+        self._idle = [self._client()]
 
     def get(self, path: str, **params: object) -> httpx.Response:
         """Follow a link."""
@@ -107,8 +109,15 @@ class Browser:
         headers = [*dict(options.pop("headers", {})).items()]
         if self.cookie:
             headers.append(("Cookie", self.cookie))
-        response = self._http.request(method, path, headers=headers, **options)
-        self._http.cookies.clear()
+        try:
+            http = self._idle.pop()
+        except IndexError:
+            http = self._client()
+        try:
+            response = http.request(method, path, headers=headers, **options)
+            http.cookies.clear()
+        finally:
+            self._idle.append(http)
         for line in response.headers.get_list("set-cookie"):
             pair, _, attributes = line.partition(";")
             self.cookie = "" if "max-age=0" in attributes.lower() else pair
@@ -130,8 +139,13 @@ class Browser:
         return self._read()["handle"]
 
     def close(self) -> None:
-        """Close the connection."""
-        self._http.close()
+        """Close the connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _client(self) -> httpx.Client:
+        transport = httpx.HTTPTransport(verify=_NO_TLS, trust_env=False, local_address=self._address)
+        return httpx.Client(base_url=self._url, headers=self._headers, transport=transport, trust_env=False, timeout=20)
 
     def _read(self) -> dict[str, object]:
         response = self.get("/read")
