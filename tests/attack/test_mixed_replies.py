@@ -30,7 +30,10 @@ class AlwaysDue(Clock):
 
     __slots__ = ()
 
-    is_due = True
+    def learn(self, reply, asked_at):
+        """Take the time, and have it asked for again at once."""
+        super().learn(reply, asked_at)
+        self.due_at = asked_at
 
 
 @asynccontextmanager

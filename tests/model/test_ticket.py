@@ -2,7 +2,6 @@
 
 import hashlib
 import string
-import traceback
 
 import pytest
 from hypothesis import given
@@ -134,14 +133,10 @@ def test_every_bit_of_a_new_ticket_varies():
 
 
 def test_secret_never_shows():
-    """repr, str and format of a ticket show its handle and nothing of its secret; so does a traceback's text."""
+    """repr, str and format of a ticket show its handle and nothing of its secret."""
     ticket = Ticket(Handle(0xA7, b"h" * 12), SECRET)
-    try:
-        Ticket(ticket.handle, SECRET[:-1])
-    except ValueError:
-        raised = traceback.format_exc()
 
-    for text in (repr(ticket), str(ticket), f"{ticket}", repr([ticket]), repr({"t": ticket}), raised):
+    for text in (repr(ticket), str(ticket), f"{ticket}", repr([ticket]), repr({"t": ticket})):
         assert repr(SECRET)[2:-1] not in text
         assert SECRET.hex() not in text
         assert ticket.identifier not in text
@@ -194,10 +189,3 @@ def test_handle_out_of_bounds(partition, value):
     """A handle is a partition of 0-255 and 12 bytes."""
     with pytest.raises(ValueError, match="a handle is a partition of 0-255 and 12 bytes"):
         Handle(partition, value)
-
-
-@pytest.mark.parametrize("length", [0, 23, 25, 32])
-def test_secret_of_another_length(length):
-    """A secret is 24 bytes."""
-    with pytest.raises(ValueError, match="a secret is 24 bytes"):
-        Ticket(Handle(0, bytes(12)), bytes(length))

@@ -38,7 +38,7 @@ else:
         FastAPIRedis(app).lifespan().sessions()
         Session = SessionDep
     else:
-        app.add_middleware(SessionMiddleware, url=_URL, policy=POLICY, ahead=False)
+        app.add_middleware(SessionMiddleware, url=_URL, policy=POLICY)
         Session = CurrentSession
 
     @app.get("/fill")

@@ -7,7 +7,7 @@ as another command.
 """
 
 import time
-from math import ceil
+from math import ceil, inf
 from typing import Final
 
 _GOOD_FOR: Final = 60.0
@@ -17,12 +17,16 @@ _DRIFT: Final = 0.001
 
 
 class Clock:
-    """The server's clock, in whole milliseconds since 1970-01-01 UTC."""
+    """The server's clock, in whole milliseconds since 1970-01-01 UTC.
 
-    __slots__ = ("_reading",)
+    due_at: from when on the server is to be asked again (monotonic, seconds).
+    """
+
+    __slots__ = ("_reading", "due_at")
 
     def __init__(self) -> None:
         """Start without knowing the time."""
+        self.due_at = -inf
         self._reading: tuple[float, float, float] | None = None
         """How far it is ahead of the monotonic clock (ms), when that was learned and how long it took (seconds)."""
 
@@ -30,11 +34,6 @@ class Clock:
     def is_known(self) -> bool:
         """Whether the server's time was ever learned."""
         return self._reading is not None
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the server's time should be asked for again."""
-        return self._reading is None or time.monotonic() - self._reading[1] > _GOOD_FOR
 
     def learn(self, reply: tuple[int, int], asked_at: float) -> None:
         """Take the reply to TIME (seconds, microseconds), asked for at *asked_at* (monotonic), as the present moment.
@@ -47,6 +46,7 @@ class Clock:
         seconds, microseconds = reply
         ahead = int(seconds) * 1000 + int(microseconds) / 1000 - received * 1000
         self._reading = ahead, received, received - asked_at
+        self.due_at = received + _GOOD_FOR
 
     def now(self) -> int:
         """Give the server's time. Raises RuntimeError before it was learned.

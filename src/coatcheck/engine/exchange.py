@@ -136,11 +136,12 @@ class Exchange:
             log.warning("session_cookie_duplicated", extra={"count": len(values)})
         ticket = Ticket.parse(values[0]) if len(values) == 1 else None
         visit = Visit(ticket, secure, https)
-        if self._asks_for_origin:
-            visit.origin = (user_agent, address)
-        outage = self.sessions.policy.outage
-        if outage is not None:
-            visit.may_be_anonymous = outage.may_be_anonymous(method, path)
+        if self.looks_further:
+            outage = self.sessions.policy.outage
+            if self._asks_for_origin:
+                visit.origin = (user_agent, address)
+            if outage is not None:
+                visit.may_be_anonymous = outage.may_be_anonymous(method, path)
         return visit
 
     async def load(self, visit: Visit) -> Session:

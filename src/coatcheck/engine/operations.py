@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, Final
 
 from coatcheck.engine.checkup import Checkup, Severity, judge
@@ -30,7 +31,7 @@ from coatcheck.engine.sources import Sources
 from coatcheck.engine.store import GROUPS, Opened, Store
 from coatcheck.engine.subjects import Subjects
 from coatcheck.engine.transport import Transport
-from coatcheck.engine.writer import Writer
+from coatcheck.engine.writer import Writer, is_lately
 from coatcheck.model import csrf
 from coatcheck.model.activity import Activity
 from coatcheck.model.delta import Operation, concerns
@@ -55,6 +56,7 @@ log = logging.getLogger("coatcheck")
 
 # A server does nothing else meanwhile: no script is to keep it for 5 ms (docs/scaling.md has the measurements).
 _SWEPT_TOGETHER: Final = 50
+_NO_PARTS: Final[Mapping[str, bytes]] = MappingProxyType({})
 _DICTIONARY_ID: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 
@@ -94,6 +96,7 @@ class Operations:
         self._subjects = Subjects(self._store, self.policy)
         self.leases = self._store.leases
         self.near = self._store.near
+        self._reads_plainly = self.leases is None and self.near is None and not self._store.companions.names
 
     # One session
 
@@ -135,9 +138,18 @@ class Operations:
             session = self._find_near(ticket, self.near)
             if session is not None:
                 return session
-        began = monotonic()
-        read = self._read(ticket.handle, ticket, began) if self.leases is None else self._read_or_lease(ticket, began)
-        session = await read
+        began, handle = monotonic(), ticket.handle
+        if self._reads_plainly:  # as nearly always, and without a coroutine more than it takes: many wait here at once
+            (reply,) = await self._store.asking(handle, began)
+            opened = None if self._endings.open else self._store.known(handle, reply)
+            if opened is None:
+                session = await self._read(handle, ticket, began, reply)
+            else:
+                session = self._presented(ticket, opened, _NO_PARTS, self._store.clock.now())
+        elif self.leases is None:
+            session = await self._read(handle, ticket, began)
+        else:
+            session = await self._read_or_lease(ticket, began)
         if session is None or session.header is None:
             return None
         digest = ticket.digest
@@ -201,7 +213,7 @@ class Operations:
 
         True for what nearly every request that only reads leaves behind. Sends nothing.
         """
-        if not session.is_surely_clean or self._endings.open or not self._writer.is_used_lately(session):
+        if not session.is_surely_clean or self._endings.open or self._store.clock.now() >= session.rests_until:
             return False
         return self.policy.subject_attribute is None or session.payload.subject is not None
 
@@ -678,17 +690,10 @@ class Operations:
         now = self._store.clock.now()
         if now >= kept.deadline:
             return None
-        parts = self._store.companions.present(ticket.handle, kept.parts) if kept.parts else None
-        session = Session(
-            self.policy,
-            ticket=ticket,
-            header=kept.header,
-            payload=kept.payload,
-            seen_at=self._writer.last_use(ticket.handle, now),
-            parts=parts,
-        )
-        session.is_near = True
-        near.hits += 1
+        session = self._presented(ticket, (kept.header, kept.payload), kept.parts, now)
+        if session is not None:
+            session.is_near = True
+            near.hits += 1
         return session
 
     async def _read_again(self, session: Session) -> Session | None:
@@ -696,11 +701,16 @@ class Operations:
             return await self.load(session.ticket, fresh=True)
         return None if session.ticket is None else await self.find(session.ticket)
 
-    async def _read(self, handle: Handle, ticket: Ticket | Handle, began: float) -> Session | None:
-        """Read a session; then try what is outstanding. began: when it was asked for (monotonic, seconds)."""
+    async def _read(
+        self, handle: Handle, ticket: Ticket | Handle, began: float, reply: list[Any] | None = None
+    ) -> Session | None:
+        """Read a session; then try what is outstanding. began: when it was asked for (monotonic, seconds).
+
+        reply: what `Store.asking` has brought, if that was awaited already.
+        """
         expected = self.near.expect(handle) if self.near is not None and isinstance(ticket, Ticket) else None
         try:
-            opened, parts = await self._store.read_whole(handle, began)
+            opened, parts = await self._store.read_whole(handle, began, reply=reply)
             session = None
             if opened is not None:
                 now = self._store.clock.now() if self._store.clock.is_known else await self._store.now()
@@ -721,9 +731,14 @@ class Operations:
         (header, payload), handle = opened, ticket.handle if isinstance(ticket, Ticket) else ticket
         if header.absolute_deadline <= now:
             return None
-        seen_at = self._writer.last_use(handle, now)
+        used_at = self._writer.used.get(handle)
         parts = self._store.companions.present(handle, raw) if raw else None
-        return Session(self.policy, ticket=ticket, header=header, payload=payload, seen_at=seen_at, parts=parts)
+        session = Session(
+            self.policy, ticket=ticket, header=header, payload=payload, seen_at=used_at or now, parts=parts
+        )
+        if used_at is not None and is_lately(used_at, now, header):
+            session.rests_until = used_at + header.idle_timeout // 10
+        return session
 
     def _known_end(self, handle: Handle, header: Header, parts: Mapping[str, bytes]) -> float:
         """Say when the session or a part of it ends (ms) if nobody uses it, as far as this process knows."""

@@ -4,7 +4,7 @@ Nothing is decided here; engine/operations.py does that, or the scripts in engin
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -182,7 +182,7 @@ class Store:
 
         False also where the policy asks for durability.
         """
-        return not self.waits.is_ever and not self.clock.is_due and self._dictionaries.is_prepared(deadline)
+        return not self.waits.is_ever and monotonic() < self.clock.due_at and self._dictionaries.is_prepared(deadline)
 
     def places(self, subject: str) -> tuple[Place, ...]:
         """Say where *subject* may be listed: a place for each key of the ring, the one for new entries first."""
@@ -242,12 +242,32 @@ class Store:
         record = self.leases.find(handle, self.clock.now())
         return None if record is None else self._records.open(handle, record)
 
+    def asking(self, handle: Handle, now: float) -> Awaitable[list[Any]]:
+        """Give what asks for *handle*, to be awaited at once; `known` and `read_whole` understand the one reply.
+
+        now: monotonic, seconds.
+        """
+        command = ("MGET", self._keys.record(handle), self._keys.epoch(handle.partition))
+        return self.transport.call(command) if now < self.clock.due_at else self._call(command)
+
+    def known(self, handle: Handle, reply: list[Any]) -> Opened | None:
+        """Give the record that the reply to `asking` has brought, where it is known; None: it takes `read_whole`."""
+        record, epoch = reply
+        opened = None if record is None else self._records.recall(handle, record)
+        return None if opened is None or (epoch is not None and opened[0].created_at <= _epoch(epoch)) else opened
+
     async def read_whole(
-        self, handle: Handle, began: float | None = None, *, with_parts: bool = True
+        self,
+        handle: Handle,
+        began: float | None = None,
+        *,
+        with_parts: bool = True,
+        reply: list[Any] | None = None,
     ) -> tuple[Opened | None, Mapping[str, bytes]]:
         """Read a record as `read` does, and the compartments that the policy declares, by name and still sealed.
 
-        began: when the operation that it is for began (monotonic, seconds); None: now.
+        began: when the operation that it is for began (monotonic, seconds); None: now. reply: to `asking`, if that was
+        awaited before: where there are neither leases nor compartments.
         """
         others = self.companions.compartment_keys(handle) if with_parts and self.companions.names else ()
         command = ("MGET", self._keys.record(handle), self._keys.epoch(handle.partition), *others)
@@ -257,8 +277,8 @@ class Store:
                 await self.now()
                 return await self.read_whole(handle, sent_at, with_parts=with_parts)
         changes, asked_at = (0, 0) if leases is None else (leases.changes, self.clock.now())
-        call = self._call if self.clock.is_due else self.transport.call
-        ((record, epoch, *found),) = await call(command)
+        call = self.transport.call if sent_at < self.clock.due_at else self._call
+        record, epoch, *found = (await call(command))[0] if reply is None else reply
         if record is None:
             with OneDeadline(sent_at):
                 if not await self.transport.has_stood_since(sent_at):
@@ -683,9 +703,9 @@ class Store:
             replies = await self.transport.call(*commands, *waiting)
             self.waits.take(receipt, replies[-1])
             return replies[: len(commands)]
-        if not self.clock.is_due:
-            return await self.transport.call(*commands)
         asked_at = monotonic()
+        if asked_at < self.clock.due_at:
+            return await self.transport.call(*commands)
         *replies, time = await self.transport.call(*commands, ("TIME",))
         self.clock.learn(time, asked_at)
         return replies

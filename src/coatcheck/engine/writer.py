@@ -44,26 +44,29 @@ class _Attempt(Struct, frozen=True):
 
 
 class Writer:
-    """Writes sessions under one policy, and remembers which it has extended lately."""
+    """Writes sessions under one policy, and remembers which it has extended lately.
 
-    __slots__ = ("_policy", "_store", "_turns", "_used")
+    used: when it has extended the idle deadline of which (ms); to be looked at only.
+    """
+
+    __slots__ = ("_policy", "_store", "_turns", "used")
 
     def __init__(self, store: Store, policy: SessionPolicy) -> None:
         """Write to *store*."""
         self._store = store
         self._policy = policy
         self._turns = Turns(store.transport)
-        self._used: dict[Handle, int] = {}
+        self.used: dict[Handle, int] = {}
 
     def last_use(self, handle: Handle, default: int) -> int:
         """Give when this process last extended the session's idle deadline (ms), or *default*."""
-        return self._used.get(handle, default)
+        return self.used.get(handle, default)
 
     def note_use(self, handle: Handle, now: int) -> None:
         """Remember that the idle deadline was extended."""
-        if len(self._used) >= _REMEMBERED_USES:
-            self._used.clear()  # costs a touch more for each of them, and no bookkeeping
-        self._used[handle] = now
+        if len(self.used) >= _REMEMBERED_USES:
+            self.used.clear()  # costs a touch more for each of them, and no bookkeeping
+        self.used[handle] = now
 
     async def create(self, session: Session) -> None:
         """Store the first record of an anonymous session, in a random partition."""
@@ -272,22 +275,13 @@ class Writer:
                 served.append(other)
         return payload, served
 
-    def is_used_lately(self, session: Session) -> bool:
-        """Say whether this process has extended the idle deadline of *session* less than a tenth of it ago."""
-        ticket, header, clock = session.ticket, session.header, self._store.clock
-        if ticket is None or header is None or not clock.is_known:
-            return False
-        used_at = self._used.get(ticket.handle if isinstance(ticket, Ticket) else ticket, 0)
-        # abs: the server's clock may be set back, or its successor's lag; a use in the future is none to rely on
-        return abs(clock.now() - used_at) < header.idle_timeout // 10
-
     async def touch(self, session: Session, along: Along | None = None, receipt: Receipt | None = None) -> bool:
         """Extend the idle deadline unless this process did so lately; give whether the session is still there."""
         handle, header = session.handle, session.header
         if handle is None or header is None:
             return False
         now = await self._store.now()
-        if self.is_used_lately(session):
+        if is_lately(self.used.get(handle, 0), now, header):
             return True
         if not await self._store.extend(handle, header, now, along, receipt):
             return False
@@ -425,7 +419,7 @@ class Writer:
         ended, record = await self._store.remove(
             handle, place, only_if_listed=only_if_listed, event=event, cause=cause, receipt=receipt
         )
-        self._used.pop(handle, None)
+        self.used.pop(handle, None)
         if not ended:
             return None
         if event is not None:
@@ -449,6 +443,14 @@ class Writer:
         session.now_stored(ticket, header, payload)
         if session.handle is not None:
             self.note_use(session.handle, header.seen_at)
+
+
+def is_lately(used_at: int, now: int, header: Header) -> bool:
+    """Say whether a session that was used then (ms) need not be extended yet: a tenth of its idle timeout is not over.
+
+    A use in the future is none to rely on: the server's clock may be set back, or its successor's lag.
+    """
+    return abs(now - used_at) < header.idle_timeout // 10
 
 
 def _ended(handle: Handle) -> SessionRevoked:

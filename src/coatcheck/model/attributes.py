@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from coatcheck.model.caps import Caps
-from coatcheck.model.codec import decode, encode, is_immutable
+from coatcheck.model.codec import IMMUTABLE, decode, encode
 from coatcheck.model.delta import Default, Delete, Increment, Operation, Set, difference
 from coatcheck.model.errors import SessionConflict
 
@@ -36,7 +36,8 @@ class Attributes(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         """Give the value of attribute *name*; KeyError if there is none."""
         self.accessed = True
-        name = _plain(name)
+        if type(name) is not str:
+            name = _plain(name)
         if name in self._values:
             return self._values[name]
         raw = self._current[name]
@@ -197,7 +198,7 @@ class Attributes(MutableMapping[str, Any]):
 
     def _remember(self, name: str, value: Any, raw: bytes) -> None:
         self._values[name] = value
-        if not is_immutable(value):
+        if type(value) not in IMMUTABLE:
             self._baseline[name] = raw
 
     def _put(self, name: str, value: Any) -> bool:

@@ -35,7 +35,9 @@ DEEPEST: Final = 32
 """How many containers may stand inside one another."""
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
-_IMMUTABLE: Final = _PLAIN | {Decimal, UUID, dt.datetime, dt.date, dt.time, dt.timedelta}
+IMMUTABLE: Final = _PLAIN | {Decimal, UUID, dt.datetime, dt.date, dt.time, dt.timedelta}
+"""The types of values that cannot change in place, so that they need not be compared later."""
+
 _CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 
@@ -62,11 +64,6 @@ def decode(raw: bytes | memoryview | msgspec.Raw) -> Any:
         return _decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, ArithmeticError, TypeError, RecursionError):
         raise RecordCorrupted("an attribute does not decode; was it written by a newer version?") from None
-
-
-def is_immutable(value: Any) -> bool:
-    """Say whether *value* cannot change in place, so that it need not be compared later."""
-    return type(value) in _IMMUTABLE
 
 
 def _neutral(value: Any, where: str, depth: int) -> Any:

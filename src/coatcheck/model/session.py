@@ -75,6 +75,8 @@ class Session(Attributes):
 
     durability: how far the last write of it had got when the store replied; None before one, and where the policy asks
     for nothing but memory.
+
+    rests_until: for the engine: until when its use need not be noted in the store (ms); 0: that is not known.
     """
 
     __slots__ = (
@@ -98,6 +100,7 @@ class Session(Attributes):
         "is_leased",
         "is_near",
         "payload",
+        "rests_until",
         "strict",
         "ticket",
         "token_given",
@@ -126,6 +129,7 @@ class Session(Attributes):
         self.cookie_due = False
         self.is_leased = self.is_near = False
         self.token_given = False
+        self.rests_until = 0
         self._next_secret: bytes | None = None
         self._rotation: Ticket | None = None
         self._settings_wanted: tuple[int, int, bool] | None = None

@@ -22,9 +22,9 @@ _PRIVATE: Final = tuple(
 )
 _MERGED: Final = frozenset({b"vary", b"cache-control"})
 _REASON: Final = "session ended"
-_RAISES_SINCE: Final = (2, 4)  # the version of the specification from which `send` raises when the client is gone
-_CONTENT_TYPE_LENGTH: Final = len(b"content-type")
 _EVENT_STREAM: Final = b"text/event-stream"
+_CONTENT_TYPE_LENGTH: Final = len(b"content-type")
+_RAISES_SINCE: Final = (2, 4)  # the version of the specification from which `send` raises when the client is gone
 
 
 class Guard:
@@ -96,7 +96,9 @@ class Guard:
         """Pass *message* on, unless the session has ended. No coroutine of its own where there is nothing to guard."""
         if not self._stays_open:
             kind = message["type"]
-            if kind != "websocket.accept" and not (kind == "http.response.start" and _is_event_stream(message)):
+            if kind != "websocket.accept" and (
+                kind != "http.response.start" or not _is_event_stream(message.get("headers", ()))
+            ):
                 return self._send(message)
         return self._send_guarded(message)
 
@@ -137,9 +139,11 @@ class Guard:
 
 def begin(exchange: Exchange, scope: MutableMapping[str, Any]) -> Visit:
     """Begin the visit of the connection of *scope*. Sends nothing."""
-    headers, https = scope["headers"], scope.get("scheme") in {"https", "wss"}
-    cookies = [value for name, value in headers if name == b"cookie"]
-    cookie, host = b"; ".join(cookies).decode("latin-1"), "" if https else _last(headers, b"host") or ""
+    headers, https, cookies = scope["headers"], scope.get("scheme") in {"https", "wss"}, b""
+    for name, value in headers:
+        if name == b"cookie":
+            cookies = value if not cookies else b"; ".join((cookies, value))
+    cookie, host = cookies.decode("latin-1"), "" if https else _last(headers, b"host") or ""
     if not exchange.looks_further:
         return exchange.begin(cookie, https=https, host=host)
     return exchange.begin(
@@ -188,8 +192,8 @@ def _raises(scope: MutableMapping[str, Any]) -> bool:
     return tuple(int(part) for part in version.split(".")) >= _RAISES_SINCE
 
 
-def _is_event_stream(message: Message) -> bool:
-    for name, value in message.get("headers", ()):
+def _is_event_stream(headers: RawHeaders) -> bool:
+    for name, value in headers:
         if len(name) == _CONTENT_TYPE_LENGTH and name.lower() == b"content-type":
             return bool(value[: len(_EVENT_STREAM)].lower() == _EVENT_STREAM)
     return False

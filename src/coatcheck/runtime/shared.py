@@ -61,7 +61,8 @@ class SharedConnection(asyncio.Protocol):
             raise Busy(f"{_MOST_WAITING} calls wait for an answer already")
         if not self._outgoing:
             self._loop.call_soon(self._send)
-        self._outgoing.extend(map(hiredis.pack_command, commands))  # type: ignore[arg-type]
+        for command in commands:
+            self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type]
         call = _Waiting(self._loop.create_future(), len(commands), self._loop.time() + seconds)
         self._waiting.append(call)
         if self._alarm is None:
