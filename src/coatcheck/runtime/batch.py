@@ -79,15 +79,6 @@ class Batch:
             self.replies.append(0 if self.wait[0] == "WAIT" else [0, 0])
             self.error = None
 
-    @property
-    def is_good(self) -> bool:
-        """Whether all replies came, and no error is among them."""
-        if self.error is None:
-            for reply in self.replies:  # no any(): a generator costs more than what it goes through here
-                if isinstance(reply, Exception):
-                    return False
-        return self.error is None
-
     def add(self, command: Command, place: int = ALONG) -> None:
         """Have *command* sent too."""
         self.commands.append(command)
