@@ -14,6 +14,7 @@ from litestar import Litestar, MediaType, Request, Response, WebSocket, get, pos
 from litestar.background_tasks import BackgroundTask
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency, Provide
+from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.response import Stream
 from litestar.security.session_auth import SessionAuth
@@ -363,6 +364,18 @@ def test_exclude_opt_key(serve, config, server):
         assert client.get("/out").json() is False
 
     assert commands == []
+
+
+def test_scopes(serve, config):
+    """Where the sessions are WebSockets' only, a request has none."""
+
+    @get("/out")
+    async def out(request: Request) -> bool:
+        return "session" in request.scope
+
+    client = serve(Litestar([out], middleware=[config(scopes=[ScopeType.WEBSOCKET]).middleware]))
+
+    assert client.get("/out").json() is False
 
 
 def test_session_of_where_there_is_none(serve, config):
