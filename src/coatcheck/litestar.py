@@ -121,7 +121,11 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
         """Save, and set the headers of the *message* that begins the response."""
         exchange, visit = self.begin(connection)
         await _adopt(exchange, visit, scope_session, cast("dict[str, Any]", connection.scope))
-        _set_headers(cast("dict[str, Any]", message), await exchange.finish(visit))
+        begun = cast("dict[str, Any]", message)
+        former = begun.setdefault("headers", [])
+        begun["headers"] = headers = list(with_outcome(former, await exchange.finish(visit)))
+        if isinstance(former, list):  # a test client's set_session_data looks into its own
+            former[:] = headers
 
 
 class SessionConfig(BaseBackendConfig[SessionBackend]):
@@ -263,9 +267,9 @@ class _Serving(Guard):
         await self._begin_with(message, outcome)
 
     def _begin_with(self, message: Any, outcome: Outcome) -> Awaitable[None]:
-        _set_headers(message, outcome)
+        headers = list(with_outcome(message.get("headers", ()), outcome))
         self.has_begun = True
-        return self.pass_on(message)
+        return self.pass_on({**message, "headers": headers})  # the message may be in a cache, for other clients
 
 
 async def _adopt(exchange: Exchange, visit: Visit, value: Any, scope: MutableMapping[str, Any]) -> None:
@@ -283,14 +287,6 @@ async def _adopt(exchange: Exchange, visit: Visit, value: Any, scope: MutableMap
     else:
         session.revoke()
     scope["session"] = session
-
-
-def _set_headers(message: dict[str, Any], outcome: Outcome) -> None:
-    """Give *message* the headers that *outcome* asks for."""
-    former = message.setdefault("headers", [])
-    message["headers"] = headers = list(with_outcome(former, outcome))
-    if isinstance(former, list):  # a test client's set_session_data looks into its own
-        former[:] = headers
 
 
 def _id_of(session: Session | None) -> str | None:
