@@ -18,7 +18,7 @@ A failed store is answered with 503, a refused sign-in with 403, a conflict with
 unless ``exception_handlers`` says otherwise for StoreError, SessionLimitReached, SessionConflict or SourceLimited.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, cast
@@ -32,14 +32,15 @@ with Extra("litestar", "litestar"):
     from litestar.connection import ASGIConnection, Request
     from litestar.enums import MediaType, ScopeType
     from litestar.exceptions import ImproperlyConfiguredException
+    from litestar.middleware._utils import should_bypass_middleware
     from litestar.middleware.base import DefineMiddleware
     from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend, SessionMiddleware
     from litestar.response import Response
-    from litestar.types import Empty, ExceptionHandlersMap, Message, Receive, Scope, Scopes, Send
+    from litestar.types import ASGIApp, Empty, ExceptionHandlersMap, Message, Receive, Scope, Scopes
     from litestar.utils import get_serializer_from_scope
     from litestar.utils.scope.state import ScopeState
 
-from coatcheck.engine.exchange import Exchange, Visit
+from coatcheck.engine.exchange import Exchange, Outcome, Visit
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.model.errors import (
     AuthenticationRequired,
@@ -99,21 +100,17 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
     def begin(self, connection: Connection) -> tuple[Exchange, Visit]:
         """Give the exchange and the visit of *connection*; sends nothing."""
         scope = cast("dict[str, Any]", connection.scope)
-        if _VISIT not in scope:
-            exchange = self.config.exchange(connection)
-            if not any(name == b"cookie" for name, _ in scope["headers"]) and connection.cookies:
-                # a test client's set_session_data makes a connection that has cookies and no header
-                cookies = "; ".join(f"{name}={value}" for name, value in connection.cookies.items())
-                scope = {**scope, "headers": [*scope["headers"], (b"cookie", cookies.encode("latin-1"))]}
-            visit = begin(exchange, scope)
-            cast("dict[str, Any]", connection.scope)[_VISIT] = exchange, visit
-            return exchange, visit
-        return cast("tuple[Exchange, Visit]", scope[_VISIT])
+        if _VISIT in scope or any(name == b"cookie" for name, _ in scope["headers"]) or not connection.cookies:
+            return self.config.begin(scope)
+        # a test client's set_session_data makes a connection that has cookies and no header
+        cookies = "; ".join(f"{name}={value}" for name, value in connection.cookies.items())
+        with_cookies = {**scope, "headers": [*scope["headers"], (b"cookie", cookies.encode("latin-1"))]}
+        begun = scope[_VISIT] = self.config.begin(with_cookies)
+        return begun
 
     def get_session_id(self, connection: Connection) -> str | None:
         """Give the handle: the identifier is for the cookie only."""
-        session = self.begin(connection)[1].session
-        return str(session.handle) if session is not None and session.handle is not None else None
+        return _id_of(self.begin(connection)[1].session)
 
     async def load_from_connection(self, connection: Connection) -> dict[str, Any]:
         """Give the Session, which is a mapping and no dict."""
@@ -124,10 +121,9 @@ class SessionBackend(BaseSessionBackend["SessionConfig"]):
         """Save, and set the headers of the *message* that begins the response."""
         exchange, visit = self.begin(connection)
         await _adopt(exchange, visit, scope_session, cast("dict[str, Any]", connection.scope))
-        outcome = exchange.settled(visit) or await exchange.finish(visit)
         begun = cast("dict[str, Any]", message)
         former = begun.setdefault("headers", [])
-        begun["headers"] = headers = list(with_outcome(former, outcome))
+        begun["headers"] = headers = list(with_outcome(former, await exchange.finish(visit)))
         if isinstance(former, list):  # a test client's set_session_data looks into its own
             former[:] = headers
 
@@ -174,49 +170,109 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
         """Give what stands in Litestar's ``middleware=[...]``."""
         return DefineMiddleware(_Middleware, backend=SessionBackend(config=self))
 
-    def exchange(self, connection: Connection) -> Exchange:
-        """Give the exchange that serves *connection*."""
-        return self._exchanges[connection.app.debug]
+    def begin(self, scope: dict[str, Any]) -> tuple[Exchange, Visit]:
+        """Give the exchange and the visit of the connection of *scope*; sends nothing."""
+        begun: tuple[Exchange, Visit] | None = scope.get(_VISIT)
+        if begun is None:
+            exchange = self._exchanges[scope["litestar_app"].debug]
+            begun = scope[_VISIT] = exchange, begin(exchange, scope)
+        return begun
 
 
-class _Middleware(SessionMiddleware[SessionBackend]):
-    """Litestar's, also for WebSockets, for failures, and for what is done once the response has begun."""
+class _Unwrapped:
+    """Keeps Litestar from wrapping a middleware's `__call__` in a coroutine that looks whether the path is excluded."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init_subclass__(cls) -> None:
+        """Do nothing, where Litestar's would wrap."""
+
+
+class _Middleware(_Unwrapped, SessionMiddleware[SessionBackend]):
+    """Litestar's, also for WebSockets, for failures, and for what is done once the response has begun.
+
+    A request makes few objects before its session is loaded: what many requests that wait at once keep alive makes
+    Python's garbage collector begin, and look through all that the application keeps.
+    """
+
+    def __init__(self, app: ASGIApp, backend: SessionBackend) -> None:
+        """Wrap *app*."""
+        super().__init__(app, backend)
+        self._handlers: Any = {}
+        self._with_answers = _ANSWERS
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle a request."""
-        backend, connection, state = self.backend, Connection(scope, receive, send), ScopeState.from_scope(scope)
-        exchange, visit = backend.begin(connection)
-        guard = Guard(backend.config.watch, visit, cast("dict[str, Any]", scope), cast("Any", send))
-        state.exception_handlers = {**_ANSWERS, **cast("ExceptionHandlersMap", state.exception_handlers)}
-        has_begun = has_failed = False
-
-        async def send_with_session(message: Message) -> None:
-            nonlocal has_begun, has_failed
-            if message["type"] in _STARTS and not (has_begun or has_failed):
-                try:
-                    await backend.store_in_message(scope.get("session"), message, connection)
-                except SessionError:
-                    has_failed = True
-                    state.response_started = False  # nothing has left yet: the exception handlers may answer
-                    raise
-                has_begun = True
-            await guard.pass_on(cast("dict[str, Any]", message))
-
-        if backend.config.ahead:
-            scope["session"] = await backend.load_from_connection(connection)
-            state.session_id = backend.get_session_id(connection)
+        if should_bypass_middleware(
+            scope=scope,
+            scopes=self.scopes,
+            exclude_opt_key=self.exclude_opt_key,
+            exclude_path_pattern=self.exclude_pattern,
+        ):
+            await self.app(scope, receive, send)
+            return
+        config, state = self.backend.config, ScopeState.from_scope(scope)
+        if state.exception_handlers != self._handlers:  # this serves one route, whose handlers stay the same
+            self._handlers = state.exception_handlers
+            self._with_answers = {**_ANSWERS, **self._handlers}
+        state.exception_handlers = self._with_answers
+        exchange, visit = config.begin(scope)
+        if config.ahead:
+            scope["session"] = session = await exchange.load(visit)
+            state.session_id = _id_of(session)
+        serving = _Serving(exchange, config.watch, visit, scope, send)
         try:
-            await self.app(scope, cast("Receive", guard.receiver(cast("Any", receive))), send_with_session)
+            await self.app(scope, cast("Receive", serving.receiver(receive)), serving.send)
         finally:
-            if not guard.is_over:
-                await guard.end()
-        if not has_failed:
-            await _adopt(exchange, visit, scope.get("session"), cast("dict[str, Any]", scope))
+            if not serving.is_over:
+                await serving.end()
+        if not serving.has_failed:
+            value = scope.get("session")
+            if value is not None and value is not visit.session:
+                await _adopt(exchange, visit, value, scope)
             if not visit.is_done:
                 await exchange.finish_late(visit)
 
 
-async def _adopt(exchange: Exchange, visit: Visit, value: Any, scope: dict[str, Any]) -> None:
+class _Serving(Guard):
+    """Stands between a server and an application, and saves the session before the response begins.
+
+    has_begun: whether it has. has_failed: whether the session could not be saved: an exception handler answers.
+    """
+
+    __slots__ = ("_exchange", "has_begun", "has_failed")
+
+    def __init__(self, exchange: Exchange, watch: Watch, visit: Visit, scope: dict[str, Any], send: Any) -> None:
+        """Serve the connection of *scope* through *exchange*."""
+        Guard.__init__(self, watch, visit, scope, send)
+        self._exchange = exchange
+        self.has_begun = self.has_failed = False
+
+    def send(self, message: Any) -> Awaitable[None]:
+        """Pass *message* on; with the one that begins the response, save and set headers first."""
+        if self.has_begun or self.has_failed or message["type"] not in _STARTS:
+            return self.pass_on(message)
+        value, outcome = self._scope.get("session"), None
+        if value is None or value is self._visit.session:
+            outcome = self._exchange.settled(self._visit)
+        return self._save_and_send(message) if outcome is None else self._begin_with(message, outcome)
+
+    async def _save_and_send(self, message: Any) -> None:
+        try:
+            await _adopt(self._exchange, self._visit, self._scope.get("session"), self._scope)
+            outcome = await self._exchange.finish(self._visit)
+        except SessionError:
+            self.has_failed = True
+            state = ScopeState.from_scope(cast("Scope", self._scope))
+            state.response_started = False  # nothing has left yet: the exception handlers may answer
+            raise
+        await self._begin_with(message, outcome)
+
+    def _begin_with(self, message: Any, outcome: Outcome) -> Awaitable[None]:
+        headers = list(with_outcome(message.get("headers", ()), outcome))
+        self.has_begun = True
+        return self.pass_on({**message, "headers": headers})  # the message may be in a cache, for other clients
+
+
+async def _adopt(exchange: Exchange, visit: Visit, value: Any, scope: MutableMapping[str, Any]) -> None:
     """Bring what the application has put in the place of the Session into it."""
     if value is None or value is visit.session:
         return
@@ -233,7 +289,11 @@ async def _adopt(exchange: Exchange, visit: Visit, value: Any, scope: dict[str, 
     scope["session"] = session
 
 
-def _attributes(value: Any, scope: dict[str, Any]) -> Mapping[str, Any]:
+def _id_of(session: Session | None) -> str | None:
+    return str(session.handle) if session is not None and session.handle is not None else None
+
+
+def _attributes(value: Any, scope: MutableMapping[str, Any]) -> Mapping[str, Any]:
     """Give the attributes that `set_session` was given: a mapping, or a model of any kind that Litestar knows."""
     if isinstance(value, Mapping):
         return value

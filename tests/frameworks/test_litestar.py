@@ -10,14 +10,16 @@ import msgspec
 import pytest
 import uvicorn
 import websockets.sync.client
-from litestar import Litestar, MediaType, Request, Response, WebSocket, get, post, websocket
+from litestar import Litestar, MediaType, Request, Response, WebSocket, asgi, get, post, websocket
 from litestar.background_tasks import BackgroundTask
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency, Provide
+from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.response import Stream
 from litestar.security.session_auth import SessionAuth
 from litestar.testing import TestClient
+from litestar.types import Receive, Scope, Send
 from pydantic import BaseModel
 
 import coatcheck
@@ -239,6 +241,44 @@ def test_other_headers(client):
     assert answer.headers["vary"] == "Accept, Cookie"
 
 
+def test_cached_response(serve, config):
+    """A response that Litestar caches carries its session's cookie to the client that it was made for, to no other."""
+
+    @get("/cached", cache=60)
+    async def cached(request: Request) -> str:
+        request.session["a"] = 1
+        return "ok"
+
+    client = serve(Litestar([cached], middleware=[config().middleware]))
+    assert "set-cookie" in client.get("/cached").headers
+    client.cookies.clear()
+
+    answer = client.get("/cached")
+
+    assert (answer.text, answer.headers.get("set-cookie")) == ("ok", None)
+
+
+def test_headers_given_again(serve, config):
+    """A mounted application that gives every response the same list of headers gives no client another's cookie."""
+    headers = [(b"content-type", b"text/plain")]
+
+    @asgi("/mounted", copy_scope=False)
+    async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["session"]["a"] = 1
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok", "more_body": False})
+
+    client = serve(Litestar([mounted], middleware=[config().middleware]))
+    first = client.get("/mounted").headers.get_list("set-cookie")
+    client.cookies.clear()
+
+    second = client.get("/mounted").headers.get_list("set-cookie")
+
+    assert (len(first), len(second)) == (1, 1)
+    assert first != second
+    assert headers == [(b"content-type", b"text/plain")]
+
+
 # SessionAuth
 
 
@@ -363,6 +403,18 @@ def test_exclude_opt_key(serve, config, server):
         assert client.get("/out").json() is False
 
     assert commands == []
+
+
+def test_scopes(serve, config):
+    """Where the sessions are WebSockets' only, a request has none."""
+
+    @get("/out")
+    async def out(request: Request) -> bool:
+        return "session" in request.scope
+
+    client = serve(Litestar([out], middleware=[config(scopes=[ScopeType.WEBSOCKET]).middleware]))
+
+    assert client.get("/out").json() is False
 
 
 def test_session_of_where_there_is_none(serve, config):
