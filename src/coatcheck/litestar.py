@@ -32,7 +32,6 @@ with Extra("litestar", "litestar"):
     from litestar.connection import ASGIConnection, Request
     from litestar.enums import MediaType, ScopeType
     from litestar.exceptions import ImproperlyConfiguredException
-    from litestar.middleware._utils import should_bypass_middleware
     from litestar.middleware.base import DefineMiddleware
     from litestar.middleware.session.base import BaseBackendConfig, BaseSessionBackend, SessionMiddleware
     from litestar.response import Response
@@ -179,14 +178,7 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
         return begun
 
 
-class _Unwrapped:
-    """Keeps Litestar from wrapping a middleware's `__call__` in a coroutine that looks whether the path is excluded."""
-
-    def __init_subclass__(cls) -> None:
-        """Do nothing, where Litestar's would wrap."""
-
-
-class _Middleware(_Unwrapped, SessionMiddleware[SessionBackend]):
+class _Middleware(SessionMiddleware[SessionBackend]):
     """Litestar's, also for WebSockets, for failures, and for what is done once the response has begun.
 
     A request makes few objects before its session is loaded: what many requests that wait at once keep alive makes
@@ -201,14 +193,6 @@ class _Middleware(_Unwrapped, SessionMiddleware[SessionBackend]):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle a request."""
-        if should_bypass_middleware(
-            scope=scope,
-            scopes=self.scopes,
-            exclude_opt_key=self.exclude_opt_key,
-            exclude_path_pattern=self.exclude_pattern,
-        ):
-            await self.app(scope, receive, send)
-            return
         config, state = self.backend.config, ScopeState.from_scope(scope)
         if state.exception_handlers != self._handlers:  # this serves one route, whose handlers stay the same
             self._handlers = state.exception_handlers
