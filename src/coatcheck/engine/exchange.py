@@ -3,7 +3,8 @@
     visit = exchange.begin(cookie_header, https=..., host=...)     nothing is sent
     session = await exchange.load(visit)                           one round trip, none without a good cookie
     ...the application handles the request...
-    outcome = await exchange.finish(visit)                         headers to set; none or one round trip
+    outcome = exchange.settled(visit)                              headers to set, where there is nothing to save
+    outcome = outcome or await exchange.finish(visit)              none or one round trip
 
 An adapter only carries these to and from its framework. It loads as late as the framework allows.
 """
@@ -194,15 +195,15 @@ class Exchange:
         return None if self.sessions.is_rotation_due(session) else _READ
 
     async def finish(self, visit: Visit) -> Outcome:
-        """Save what the request did; say what the response must carry.
+        """Save what the request did; say what the response must carry. To be asked where `settled` cannot say it.
 
         A session that ended meanwhile stays ended, whatever this request did to it, and the response leaves
         the browser's cookie alone: it may already be a newer one. Raises SessionConflict, SessionLimitReached,
         SourceLimited, StoreError (never for a mere touch).
         """
-        session, settled = visit.session, self.settled(visit)
-        if session is None or settled is not None:
-            return settled or _UNTOUCHED
+        session = visit.session
+        if session is None or visit.is_blind:
+            return _UNTOUCHED if session is None else _READ
         is_asked_to_rotate = session.rotation_wanted
         if visit.origin is not None and session.header is None:
             await self._recognise(session, *visit.origin)  # one that the application has begun is this client's too

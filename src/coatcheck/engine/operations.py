@@ -197,9 +197,9 @@ class Operations:
         if session.is_leased:
             self._check_lease(session)
             return _nothing()
-        if self._endings.refuse(session):
+        if self._endings.open and self._endings.refuse(session):
             raise SessionRevoked(f"session {session.handle} has ended; nothing was written")
-        wanted = self.wanted_subject(session)
+        wanted = session.payload.subject if self.policy.subject_attribute is None else self.wanted_subject(session)
         if session.link_wanted and wanted is None:
             raise ValueError("issuer_session was set and nobody signed in: bind the session in the same request")
         if wanted != session.payload.subject or session.link_wanted:

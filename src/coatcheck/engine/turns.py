@@ -79,10 +79,10 @@ class Turns:
         """Give *writing* its turn to write the session *handle*, unless another has one; say whether it has it."""
         if self._pid != getpid():  # whoever has a turn here has it in the parent
             self._start()
-        with self._lock:
-            if handle in self._lines:
-                return False
-            writing.line = self._lines[handle] = _Line()
+        line = _Line()
+        if self._lines.setdefault(handle, line) is not line:
+            return False
+        writing.line = line
         return True
 
     async def wait(self, handle: Handle, writing: Writing) -> None:

@@ -108,11 +108,11 @@ class Writer:
             await self._turns.wait(handle, writing)
         try:
             if writing.outcome is None:
-                met = self._told_before(session, base, ticket, writing)
+                has_waited = writing.signal is not None
+                met = self._told_before(session, base, ticket, writing) if has_waited else None
                 if (
                     is_plain
-                    and met is None
-                    and writing.signal is None
+                    and not has_waited
                     and self._store.takes_one_call(base.absolute_deadline)
                     and (attempt := self._attempt(session, base, session.payload, changes, writing)).is_lasting
                 ):  # as nearly always, and without a coroutine more than it takes: many requests wait here at once
@@ -441,8 +441,9 @@ class Writer:
     def settle(self, session: Session, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Note what the store holds now, and that the write has extended the idle deadline."""
         session.now_stored(ticket, header, payload)
-        if session.handle is not None:
-            self.note_use(session.handle, header.seen_at)
+        handle = session.handle
+        if handle is not None:
+            self.note_use(handle, header.seen_at)
 
 
 def is_lately(used_at: int, now: int, header: Header) -> bool:

@@ -111,7 +111,8 @@ class Attributes(MutableMapping[str, Any]):
         Returns the sum as far as this request knows. Raises TypeError if the attribute is not a number.
         """
         name = _plain(name)
-        number = self.get(name, 0)
+        self.accessed = True
+        number = self[name] if name in self._current else 0
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise TypeError(f"attribute {name} is a {type(number).__name__}, not a number")
         self._put(name, number + by)

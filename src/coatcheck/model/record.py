@@ -120,7 +120,8 @@ class Records:
         body = payload.encode()
         if len(body) > LARGEST_PAYLOAD:
             raise ValueError(f"the session's attributes take {len(body)} bytes; at most {LARGEST_PAYLOAD} are kept")
-        in_vain = 0 if compartment else self._in_vain(handle)
+        known = None if compartment else self._opened.get(handle)
+        in_vain = 0 if known is None else known.in_vain
         stored, how, in_vain = self._compressed(body, header.absolute_deadline, in_vain)
         record = self._encrypt(handle, header, stored, how, compartment)
         if not compartment:
@@ -158,7 +159,8 @@ class Records:
             body = self._decompressed(handle, body, how)
         payload = Payload.decode(body)
         if not compartment:
-            in_vain = self._in_vain(handle) if how == _PLAIN else 0
+            known = self._opened.get(handle) if how == _PLAIN else None
+            in_vain = 0 if known is None else known.in_vain
             self._keep(handle, _Opened(record, header, payload, in_vain), len(body))
         return header, payload
 
@@ -169,10 +171,6 @@ class Records:
         """
         known = self._opened.get(handle)
         return None if known is None or known.record != record else (known.header, known.payload)
-
-    def _in_vain(self, handle: Handle) -> int:
-        known = self._opened.get(handle)
-        return 0 if known is None else known.in_vain
 
     def _keep(self, handle: Handle, opened: _Opened, size: int) -> None:
         """Keep what is *opened*, unless it is large. size: bytes of the payload, not compressed."""

@@ -519,7 +519,8 @@ class Session(Attributes):
     def now_stored(self, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Take note of what the store holds now."""
         former = self.header
-        if former is None or ticket != self.ticket or header.persistent != former.persistent:
+        is_same = ticket is self.ticket or ticket == self.ticket
+        if former is None or not is_same or header.persistent != former.persistent:
             self.cookie_due = True
         if former is not None and header.absolute_deadline != former.absolute_deadline:
             self.cookie_due = True
