@@ -62,6 +62,8 @@ __all__ = ["CsrfPolicy", "SessionInterface", "csrf_token", "require_fresh", "ses
 log = logging.getLogger("coatcheck")
 
 _ENOUGH_BYTES: Final = 16
+_PRIVATE: Final = tuple(Outcome(is_private=True).headers(None, None))
+_MERGED: Final = frozenset(name.lower() for name, _ in _PRIVATE)
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -126,6 +128,14 @@ class SessionInterface(FlaskInterface):
             response.call_on_close(lambda: run(lazy.exchange.finish_late(lazy.visit)))
         if not (lazy.accessed or streams or outcome.set_cookie):
             return
+        if outcome.set_cookie is None:
+            for name, _ in headers:
+                if name.lower() in _MERGED:
+                    break
+            else:  # as nearly always
+                for name, value in _PRIVATE:
+                    headers.add(name, value)
+                return
         outcome = Outcome(outcome.set_cookie, is_private=True)
         vary, cache_control = (", ".join(headers.getlist(name)) for name in ("Vary", "Cache-Control"))
         for name, value in outcome.headers(vary, cache_control):

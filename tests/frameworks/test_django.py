@@ -4,7 +4,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.contrib.sessions.backends.base import CreateError, UpdateError
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.core.exceptions import SynchronousOnlyOperation
 from django.core.management import call_command
 from django.test import override_settings
@@ -112,6 +112,14 @@ def test_test_cookie(store):
     store.delete_test_cookie()
 
     assert not store.test_cookie_worked()
+
+
+def test_what_the_base_gives(project):
+    """A session has whatever SessionBase gives each of its own, and encodes and decodes with the same serializer."""
+    store = SessionStore()
+
+    assert all(hasattr(store, name) for name in vars(SessionBase()) if not name.startswith("_SessionBase__"))
+    assert store.decode(store.encode({"a": 1})) == {"a": 1}
 
 
 def test_subscript(project):

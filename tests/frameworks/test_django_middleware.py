@@ -126,6 +126,23 @@ def test_headers_of_handle(project):
     assert response.headers["Vary"] == "Cookie"
 
 
+@pytest.mark.parametrize("own", [{}, {"Vary": "Accept"}, {"cache-control": "max-age=5"}])
+def test_headers_of_mere_load(project, own):
+    """So does one of a signed-in user's session that was loaded and not looked at, where there is nothing to save."""
+    cookie = f"__Host-sessionid={sessions().create({'_auth_user_id': '7'}).identifier}"
+
+    def view(request):
+        request.session.load()
+        return HttpResponse(headers=own)
+
+    for _ in range(2):  # the first one may have to prolong it
+        response = answer(view, cookie=cookie)
+
+        assert response.headers["Vary"] == ("Accept, Cookie" if "Vary" in own else "Cookie")
+        assert response.headers["Cache-Control"] == own.get("cache-control", "private, no-store")
+        assert not response.cookies
+
+
 def test_explicit_save(project):
     """A view that saves the session itself gets the same cookie."""
 

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.asyncio import async_unsafe
 from django.utils.module_loading import import_string
 
-from coatcheck.engine.operations import Operations
+from coatcheck.engine.exchange import Exchange
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.model.errors import ConfigurationError, SessionError
 from coatcheck.model.keyring import Keyring
@@ -36,13 +36,27 @@ _BLOCKS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Exchanges:
+    """The exchanges over one cookie: of synchronous code, and of code on an event loop.
+
+    Made once, for a request asks for them up to three times.
+    """
+
+    blocking: Exchange
+    asynchronous: Exchange
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
-    """The sessions of this process, both kinds over the same store, and their cookie."""
+    """The sessions of this process, both kinds over the same store, and their exchanges.
+
+    of_test_client: those over the cookie that Django's test client puts together itself.
+    """
 
     sessions: Sessions
     async_sessions: AsyncSessions
-    cookie: CookiePolicy
-    test_cookie: CookiePolicy
+    exchanges: Exchanges
+    of_test_client: Exchanges
     failure_view: FailureView | None
 
 
@@ -63,11 +77,15 @@ def configuration() -> Configuration:
     view = given.get("FAILURE_VIEW")
     sessions, async_sessions = Sessions(**arguments), AsyncSessions(**arguments)
     async_sessions.sources = sessions.core.sources  # a source is one, whichever kind of view it asks for
+
+    def over(cookie: CookiePolicy) -> Exchanges:
+        return Exchanges(Exchange(sessions.core, cookie), Exchange(async_sessions, cookie))
+
     return Configuration(
         sessions=sessions,
         async_sessions=async_sessions,
-        cookie=cookie,
-        test_cookie=_test_cookie(cookie),
+        exchanges=over(cookie),
+        of_test_client=over(_test_cookie(cookie)),
         failure_view=import_string(view) if isinstance(view, str) else view,
     )
 
@@ -82,10 +100,15 @@ def async_sessions() -> AsyncSessions:
     return configuration().async_sessions
 
 
+def asynchronous() -> Exchange:
+    """Give the exchange of code on an event loop."""
+    return configuration().exchanges.asynchronous
+
+
 @async_unsafe(_BLOCKS)
-def blocking() -> Operations:
-    """Give the operations for synchronous code. Raises SynchronousOnlyOperation where that would block a loop."""
-    return configuration().sessions.core
+def blocking(exchanges: Exchanges | None = None) -> Exchange:
+    """Give that of synchronous code. Raises SynchronousOnlyOperation where that would block a loop."""
+    return (exchanges or configuration().exchanges).blocking
 
 
 def _keyring() -> Keyring:

@@ -2,16 +2,15 @@
 
 from collections.abc import Container
 from http.cookies import Morsel
-from typing import Any
+from typing import Any, Final
 
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoMiddleware
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from coatcheck.django.configuration import async_sessions, blocking, configuration
+from coatcheck.django.configuration import Exchanges, blocking, configuration
 from coatcheck.django.store import SessionStore
-from coatcheck.engine.exchange import Exchange
-from coatcheck.engine.operations import Operations
+from coatcheck.engine.exchange import Exchange, Outcome
 from coatcheck.model.errors import (
     AuthenticationRequired,
     SessionConflict,
@@ -21,6 +20,9 @@ from coatcheck.model.errors import (
     StoreError,
 )
 from coatcheck.runtime.sync import run
+
+_PRIVATE: Final = tuple(Outcome(is_private=True).headers(None, None))
+_MERGED: Final = frozenset(name.lower() for name, _ in _PRIVATE)
 
 
 class SessionMiddleware(DjangoMiddleware):
@@ -35,9 +37,8 @@ class SessionMiddleware(DjangoMiddleware):
 
     def process_request(self, request: HttpRequest) -> None:
         """Look at the cookie. Sends nothing."""
-        exchange = _exchange(request, async_sessions())
         request.session = self.SessionStore()
-        request.session.visit = exchange.begin(
+        request.session.visit = _exchanges(request).blocking.begin(
             request.META.get("HTTP_COOKIE"),
             https=request.is_secure(),
             host=request.META.get("HTTP_HOST", ""),
@@ -49,12 +50,16 @@ class SessionMiddleware(DjangoMiddleware):
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         """Save the session and set the headers."""
-        return run(self._respond(request, response, blocking()))
+        exchanges = _exchanges(request)
+        settled = _settled(request, response, exchanges.blocking)
+        return run(_finished(request, response, blocking(exchanges))) if settled is None else settled
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         """Do the same on the event loop."""
         self.process_request(request)
-        return await self._respond(request, await self.get_response(request), async_sessions())
+        response, exchange = await self.get_response(request), _exchanges(request).asynchronous
+        settled = _settled(request, response, exchange)
+        return await _finished(request, response, exchange) if settled is None else settled
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer a view that let an error of the session pass."""
@@ -65,26 +70,6 @@ class SessionMiddleware(DjangoMiddleware):
         if isinstance(getattr(request, "session", None), SessionStore):
             request.session.failure = None  # the application dealt with it, and failed of something else
         return None
-
-    async def _respond(
-        self, request: HttpRequest, response: HttpResponseBase, sessions: Operations
-    ) -> HttpResponseBase:
-        store, exchange = getattr(request, "session", None), _exchange(request, sessions)
-        if not isinstance(store, SessionStore):
-            return response
-        if store.failure is not None and response.status_code == 500:  # noqa: PLR2004  another middleware met it
-            return _failed(request, store.failure)
-        try:
-            outcome = await store.finish(exchange, saves=response.status_code < 500)  # noqa: PLR2004  Django's rule
-        except SessionError as error:
-            return _failed(request, error)
-        for name, value in outcome.headers(response.headers.get("Vary"), response.headers.get("Cache-Control")):
-            if name == "Set-Cookie":
-                line = _Line(value)
-                response.cookies[line.key] = line
-            else:
-                response.headers[name] = value
-        return response
 
 
 class _Line(Morsel[str]):
@@ -104,11 +89,52 @@ class _Line(Morsel[str]):
         return self.line
 
 
-def _exchange(request: HttpRequest, sessions: Operations) -> Exchange:
+def _exchanges(request: HttpRequest) -> Exchanges:
     known = configuration()
     # Django's test client marks its requests; nothing that comes over a network can.
-    from_test_client = hasattr(request, "_dont_enforce_csrf_checks")
-    return Exchange(sessions, known.test_cookie if from_test_client else known.cookie)
+    return known.of_test_client if hasattr(request, "_dont_enforce_csrf_checks") else known.exchanges
+
+
+def _settled(request: HttpRequest, response: HttpResponseBase, exchange: Exchange) -> HttpResponseBase | None:
+    """Give the response at once where there is nothing to save; None where that takes a closer look."""
+    store = getattr(request, "session", None)
+    if not isinstance(store, SessionStore):
+        return response
+    outcome = None if response.status_code >= 500 else store.settled(exchange)  # noqa: PLR2004  as below
+    return None if outcome is None else _with_outcome(response, outcome)
+
+
+async def _finished(request: HttpRequest, response: HttpResponseBase, exchange: Exchange) -> HttpResponseBase:
+    """Save the session, and give the response."""
+    store = request.session
+    if store.failure is not None and response.status_code == 500:  # noqa: PLR2004  another middleware met it
+        return _failed(request, store.failure)
+    try:
+        outcome = await store.finish(exchange, saves=response.status_code < 500)  # noqa: PLR2004  Django's rule
+    except SessionError as error:
+        return _failed(request, error)
+    return _with_outcome(response, outcome)
+
+
+def _with_outcome(response: HttpResponseBase, outcome: Outcome) -> HttpResponseBase:
+    if not outcome.is_private:
+        return response
+    headers = response.headers
+    if outcome.set_cookie is None:
+        for name in headers:  # to look up one that is missing costs more: it raises a KeyError inside
+            if name.lower() in _MERGED:
+                break
+        else:  # as nearly always
+            for name, value in _PRIVATE:
+                headers[name] = value
+            return response
+    for name, value in outcome.headers(headers.get("Vary"), headers.get("Cache-Control")):
+        if name == "Set-Cookie":
+            line = _Line(value)
+            response.cookies[line.key] = line
+        else:
+            headers[name] = value
+    return response
 
 
 def _failed(request: HttpRequest, error: SessionError) -> HttpResponse:
@@ -116,5 +142,5 @@ def _failed(request: HttpRequest, error: SessionError) -> HttpResponse:
     response = None if known.failure_view is None else known.failure_view(request, error)
     if response is not None:
         return response
-    failure = Exchange(known.sessions.core, known.cookie).failure(error)
+    failure = known.exchanges.blocking.failure(error)
     return HttpResponse(failure.text, status=failure.status, headers=dict(failure.headers))

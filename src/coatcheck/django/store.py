@@ -5,13 +5,16 @@ itself, which notes every change; the coroutines below are run on the event loop
 """
 
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.utils.module_loading import import_string
 
 from coatcheck.django.auth import password_changed
-from coatcheck.django.configuration import async_sessions, blocking, configuration
+from coatcheck.django.configuration import asynchronous, blocking, configuration
 from coatcheck.django.expiry import NAME, apply_expiry, goes_with_browser
 from coatcheck.engine.exchange import Exchange, Outcome, Visit
 from coatcheck.engine.operations import Operations
@@ -27,15 +30,22 @@ class SessionStore(SessionBase):
     visit: the request's dealings with the session. failure: the error that loading it met, of the store or the limit.
     """
 
+    visit: Visit
+
     def __init__(self, session_key: str | None = None) -> None:
         """Present the session of *session_key*, the cookie's value, or a new one. Sends nothing."""
-        self.visit = Visit(None, secure=True)
-        self.failure: StoreError | SourceLimited | None = None
+        self._session_key = session_key  # SessionBase's own __init__ does this and the next two, and finds a serializer
+        self.accessed = False
         self._is_modified = False
+        self.failure: StoreError | SourceLimited | None = None
         self._clears = False  # before it was loaded
         self._signs_in = False
         self._is_flushed = False
-        super().__init__(session_key)
+
+    @cached_property
+    def serializer(self) -> Any:
+        """What encode() and decode() use, found when they do: no request needs it."""
+        return import_string(settings.SESSION_SERIALIZER)
 
     # What is known of it
 
@@ -96,7 +106,7 @@ class SessionStore(SessionBase):
     async def _aget_session(self, no_load: bool = False) -> Session:  # noqa: ARG002, FBT001, FBT002  as above
         self.accessed = True
         session = self.visit.session
-        return await self._load(async_sessions()) if session is None else session
+        return await self._load(asynchronous()) if session is None else session
 
     _session = property(_get_session)
 
@@ -144,11 +154,11 @@ class SessionStore(SessionBase):
 
     def exists(self, session_key: str) -> bool:
         """Say whether *session_key* opens a session."""
-        return run(blocking().load(session_key)) is not None
+        return run(blocking().sessions.load(session_key)) is not None
 
     async def aexists(self, session_key: str) -> bool:
         """Do as `exists`."""
-        return await async_sessions().load(session_key) is not None
+        return await asynchronous().sessions.load(session_key) is not None
 
     def create(self) -> None:
         """Store a new session, with what this one has in it."""
@@ -156,7 +166,7 @@ class SessionStore(SessionBase):
 
     async def acreate(self) -> None:
         """Do as `create`."""
-        await self._create(async_sessions())
+        await self._create(asynchronous())
 
     def save(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002  Django's signature
         """Save now; the middleware does it at the end of a request. A new session is stored even if it is empty.
@@ -168,7 +178,7 @@ class SessionStore(SessionBase):
 
     async def asave(self, must_create: bool = False) -> None:  # noqa: FBT001, FBT002  Django's signature
         """Do as `save`."""
-        await self._save(async_sessions(), must_create=must_create)
+        await self._save(asynchronous(), must_create=must_create)
 
     def delete(self, session_key: str | None = None) -> None:
         """End the session that *session_key* opens, or this one."""
@@ -176,7 +186,7 @@ class SessionStore(SessionBase):
 
     async def adelete(self, session_key: str | None = None) -> None:
         """Do as `delete`."""
-        await self._delete(async_sessions(), session_key)
+        await self._delete(asynchronous(), session_key)
 
     def flush(self) -> None:
         """End this session at once; what comes after belongs to a new one."""
@@ -184,7 +194,7 @@ class SessionStore(SessionBase):
 
     async def aflush(self) -> None:
         """Do as `flush`."""
-        await self._flush(async_sessions())
+        await self._flush(asynchronous())
 
     def cycle_key(self) -> None:
         """Have the save give the session a new key."""
@@ -199,19 +209,28 @@ class SessionStore(SessionBase):
     @classmethod
     def clear_expired(cls) -> None:
         """Settle what has expired, for `manage.py clearsessions`."""
-        run(blocking().sweep())
+        run(blocking().sessions.sweep())
 
     @classmethod
     async def aclear_expired(cls) -> None:
         """Do as `clear_expired`."""
-        await async_sessions().sweep()
+        await asynchronous().sessions.sweep()
 
     # How it is done, with or without an event loop
+
+    def settled(self, exchange: Exchange) -> Outcome | None:
+        """Give at once what `finish` would give, with saves, where it would do nothing; None where it takes that."""
+        if self._clears or self._signs_in or self._is_flushed:
+            return None
+        if self.visit.session is not None:
+            self.visit.session.accessed = True  # for whoever loads it has asked for it
+            return exchange.settled(self.visit)
+        return Outcome(is_private=self.accessed)
 
     async def finish(self, exchange: Exchange, *, saves: bool) -> Outcome:
         """End the request; saves: whether what it changed is to be kept. Raises as `Exchange.finish` does."""
         if self._clears and saves:
-            await self._load(exchange.sessions)
+            await self._load(exchange)
         session = self.visit.session
         if session is None:
             return Outcome(None, self.accessed)
@@ -225,9 +244,9 @@ class SessionStore(SessionBase):
         outcome = await exchange.finish(self.visit)
         return Outcome(outcome.set_cookie, outcome.is_private or self.accessed)
 
-    async def _load(self, sessions: Operations) -> Session:
+    async def _load(self, exchange: Exchange) -> Session:
         try:
-            session = await Exchange(sessions, configuration().cookie).load(self.visit)
+            session = await exchange.load(self.visit)
         except (StoreError, SourceLimited) as error:
             self.failure = error
             raise
@@ -250,13 +269,12 @@ class SessionStore(SessionBase):
         if renews and not session.ended and subject is not None:
             await sessions.bind(session, subject)
 
-    async def _save(self, sessions: Operations, *, must_create: bool) -> None:
-        session = await self._load(sessions)
+    async def _save(self, exchange: Exchange, *, must_create: bool) -> None:
+        session, sessions = await self._load(exchange), exchange.sessions
         if must_create and not session.is_new:
             raise CreateError
         if session.ended:
             raise UpdateError
-        exchange = Exchange(sessions, configuration().cookie)
         if session.is_new and session.is_empty:
             exchange.count_creation(self.visit)
             self.visit.session = await sessions.create()
@@ -268,22 +286,22 @@ class SessionStore(SessionBase):
         except SessionRevoked as error:
             raise UpdateError(str(error)) from error
 
-    async def _create(self, sessions: Operations) -> None:
+    async def _create(self, exchange: Exchange) -> None:
         attributes = dict(self.visit.session or {})
         self._clears = False
-        self.visit.session = _in_place_of(self.visit.session, sessions)
+        self.visit.session = _in_place_of(self.visit.session, exchange.sessions)
         self.visit.session.update(attributes)
-        await self._save(sessions, must_create=True)
+        await self._save(exchange, must_create=True)
         self.modified = True
 
-    async def _delete(self, sessions: Operations, session_key: str | None) -> None:
-        session = await self._load(sessions) if session_key is None else await sessions.load(session_key)
+    async def _delete(self, exchange: Exchange, session_key: str | None) -> None:
+        session = await (self._load(exchange) if session_key is None else exchange.sessions.load(session_key))
         if session is not None and not session.is_new:
-            await sessions.revoke(session)
+            await exchange.sessions.revoke(session)
 
-    async def _flush(self, sessions: Operations) -> None:
-        await self._delete(sessions, None)
-        self.visit.session = _in_place_of(self.visit.session, sessions)
+    async def _flush(self, exchange: Exchange) -> None:
+        await self._delete(exchange, None)
+        self.visit.session = _in_place_of(self.visit.session, exchange.sessions)
         self._is_flushed = True
         self._signs_in = False
         self.accessed = self.modified = True
