@@ -46,7 +46,7 @@ with Extra("flask", "flask"):
     from flask.typing import ResponseReturnValue
     from werkzeug.exceptions import HTTPException, default_exceptions
 
-from coatcheck.engine.exchange import Exchange, Outcome, Visit
+from coatcheck.engine.exchange import MERGED, PRIVATE, Exchange, Outcome, Visit
 from coatcheck.model.cookie import CookiePolicy
 from coatcheck.model.csrf import CsrfPolicy
 from coatcheck.model.errors import ConfigurationError, SessionError, SourceLimited, StoreError
@@ -62,8 +62,6 @@ __all__ = ["CsrfPolicy", "SessionInterface", "csrf_token", "require_fresh", "ses
 log = logging.getLogger("coatcheck")
 
 _ENOUGH_BYTES: Final = 16
-_PRIVATE: Final = tuple(Outcome(is_private=True).headers(None, None))
-_MERGED: Final = frozenset(name.lower() for name, _ in _PRIVATE)
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -130,10 +128,10 @@ class SessionInterface(FlaskInterface):
             return
         if outcome.set_cookie is None:
             for name, _ in headers:
-                if name.lower() in _MERGED:
+                if name.lower() in MERGED:
                     break
             else:  # as nearly always
-                for name, value in _PRIVATE:
+                for name, value in PRIVATE:
                     headers.add(name, value)
                 return
         outcome = Outcome(outcome.set_cookie, is_private=True)

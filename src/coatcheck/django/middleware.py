@@ -2,7 +2,7 @@
 
 from collections.abc import Container
 from http.cookies import Morsel
-from typing import Any, Final
+from typing import Any
 
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoMiddleware
 from django.core.exceptions import ImproperlyConfigured
@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from coatcheck.django.configuration import Exchanges, blocking, configuration
 from coatcheck.django.store import SessionStore
-from coatcheck.engine.exchange import Exchange, Outcome
+from coatcheck.engine.exchange import MERGED, PRIVATE, Exchange, Outcome
 from coatcheck.model.errors import (
     AuthenticationRequired,
     SessionConflict,
@@ -20,9 +20,6 @@ from coatcheck.model.errors import (
     StoreError,
 )
 from coatcheck.runtime.sync import run
-
-_PRIVATE: Final = tuple(Outcome(is_private=True).headers(None, None))
-_MERGED: Final = frozenset(name.lower() for name, _ in _PRIVATE)
 
 
 class SessionMiddleware(DjangoMiddleware):
@@ -122,10 +119,10 @@ def _with_outcome(response: HttpResponseBase, outcome: Outcome) -> HttpResponseB
     headers = response.headers
     if outcome.set_cookie is None:
         for name in headers:  # to look up one that is missing costs more: it raises a KeyError inside
-            if name.lower() in _MERGED:
+            if name.lower() in MERGED:
                 break
         else:  # as nearly always
-            for name, value in _PRIVATE:
+            for name, value in PRIVATE:
                 headers[name] = value
             return response
     for name, value in outcome.headers(headers.get("Vary"), headers.get("Cache-Control")):

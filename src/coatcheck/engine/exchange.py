@@ -86,6 +86,13 @@ class Outcome:
             yield "Set-Cookie", self.set_cookie
 
 
+PRIVATE: Final = tuple(Outcome(is_private=True).headers(None, None))
+"""The headers of a response that depends on the session and sets no cookie, where it has none of them yet."""
+
+MERGED: Final = frozenset(name.lower() for name, _ in PRIVATE)
+"""Their names, in lower case: where a response has one of them, `Outcome.headers` says what becomes of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The response to a request whose session could not be served: plain text, never a logout."""

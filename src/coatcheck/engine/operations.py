@@ -215,7 +215,8 @@ class Operations:
         """
         if not session.is_surely_clean or self._endings.open or self._store.clock.now() >= session.rests_until:
             return False
-        return self.policy.subject_attribute is None or session.payload.subject is not None
+        attribute = self.policy.subject_attribute
+        return attribute is None or session.payload.subject is not None or attribute not in session.stored
 
     async def touch(self, session: Session) -> bool:
         """Extend the idle deadline of *session*; return whether it is still there.

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
-from coatcheck.engine.exchange import Exchange, Outcome, Visit
+from coatcheck.engine.exchange import PRIVATE, Exchange, Outcome, Visit
 from coatcheck.model.session import Session
 from coatcheck.runtime.watch import Watch
 
@@ -17,10 +17,8 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 SESSION_ENDED: Final = 4401
 """The close code of a WebSocket whose session has ended: of the range for private use, after HTTP's 401."""
 
-_PRIVATE: Final = tuple(
-    (name.lower().encode(), value.encode()) for name, value in Outcome(is_private=True).headers(None, None)
-)
-_MERGED: Final = frozenset({b"vary", b"cache-control"})
+_PRIVATE: Final = tuple((name.lower().encode(), value.encode()) for name, value in PRIVATE)
+_MERGED: Final = frozenset(name for name, _ in _PRIVATE)
 _REASON: Final = "session ended"
 _EVENT_STREAM: Final = b"text/event-stream"
 _CONTENT_TYPE_LENGTH: Final = len(b"content-type")
