@@ -81,7 +81,7 @@ class BlockingTransport(Carrier):
         is_clean = False
         try:
             connection = pool.take(now + left)
-            connection.limit.ends_at = now + min(left, self.settings.attempt)
+            connection.limit.ends_at = min(now + left, monotonic() + self.settings.attempt)  # to take one may take time
             if not connection.is_connected:
                 connection.connect()
             connection.send(commands)
