@@ -173,7 +173,7 @@ class SessionConfig(BaseBackendConfig[SessionBackend]):
         """Give the exchange and the visit of the connection of *scope*; sends nothing."""
         begun: tuple[Exchange, Visit] | None = scope.get(_VISIT)
         if begun is None:
-            exchange = self._exchanges[scope["litestar_app"].debug]
+            exchange = self._exchanges[(scope.get("litestar_app") or scope["app"]).debug]  # before Litestar 2.16, app
             begun = scope[_VISIT] = exchange, begin(exchange, scope)
         return begun
 
@@ -189,7 +189,7 @@ class _Middleware(SessionMiddleware[SessionBackend]):
         """Wrap *app*."""
         super().__init__(app, backend)
         self._handlers: Any = {}
-        self._with_answers = _ANSWERS
+        self._with_answers = {**_ANSWERS}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle a request."""

@@ -66,6 +66,50 @@ def stored(exchange):
     return run(exchange.sessions.create({"a": 1}))
 
 
+@pytest.fixture
+def loaded(exchange, stored):
+    """Give the visit of a request that has loaded that session."""
+    visit = begin(exchange, stored.identifier)
+    run(exchange.load(visit))
+    return visit
+
+
+# What is told at once
+
+
+def test_settled(exchange, loaded):
+    """What a request leaves as it was, shortly after an earlier use, is settled at once."""
+    assert exchange.settled(loaded) is not None
+
+
+def test_settled_for_a_tenth_of_the_idle_timeout(exchange, loaded, clock):
+    """A request that ends later than that has to note that the session is used."""
+    clock.advance(exchange.sessions.policy.idle_timeout / 10)
+
+    assert exchange.settled(loaded) is None
+
+
+def test_settled_where_others_have_loaded(loaded, wire, key):
+    """Who does not know the time yet cannot tell at once, and says so: in Django a view may be of the other kind."""
+    other = Exchange(Operations(wire, keyring=Keyring.parse(key)), CookiePolicy())
+
+    assert other.settled(loaded) is None
+
+
+@pytest.mark.parametrize("whose", ["own", "another's"])
+def test_settled_by_the_present_idle_timeout(exchange, loaded, clock, whose):
+    """Where the idle timeout gets shorter during a request, by its own save or another's, that one counts."""
+    session = loaded.session
+    changed = session if whose == "own" else run(exchange.sessions.load(session.identifier))
+    changed.set_timeouts(idle=timedelta(seconds=2))
+    run(exchange.sessions.save(changed))
+    assert run(exchange.sessions.refresh(session))
+
+    clock.advance(timedelta(seconds=1))
+
+    assert exchange.settled(loaded) is None
+
+
 @pytest.mark.requirement("R55")
 @pytest.mark.parametrize("identifier", [None, "", "garbage", "A" * 51])
 def test_request_without_a_session(exchange, server, identifier):

@@ -57,7 +57,11 @@ class Visitor:
 
     def get(self, path: str) -> Any:
         """Follow a link."""
-        return self._calls.get(self._path + path)
+        return self.visit(self._path + path)
+
+    def visit(self, path: str) -> Any:
+        """Follow a link to any *path*, of either kind of views."""
+        return self._calls.get(path)
 
     def post(self, path: str, **form: str) -> Any:
         """Send a form."""

@@ -22,6 +22,8 @@ from coatcheck import (
     StoreUnavailable,
 )
 from coatcheck.django import SessionMiddleware, SessionStore, async_sessions, sessions
+from coatcheck.django.configuration import configuration
+from tests.frameworks.fix_django import Visitor
 
 pytestmark = pytest.mark.django
 
@@ -54,6 +56,21 @@ def answer(view, *, cookie="", secure=True, host="example.com"):
 def lines(response):
     """Give the Set-Cookie headers, as Django's handlers send them."""
     return [morsel.output(header="").strip() for morsel in response.cookies.values()]
+
+
+@pytest.mark.parametrize(("kind", "path"), [(None, "/async/show"), ("async", "/show")])
+def test_views_of_the_other_kind(server, loop, kind, path):
+    """The first request of a process may find a synchronous view under ASGI, or an asynchronous one under WSGI."""
+    with override_settings(COATCHECK={"URL": server.url}, ROOT_URLCONF="tests.frameworks.apps.django_auth_views"):
+        identifier = sessions().create({"a": 1}).identifier
+        configuration.cache_clear()  # what was learnt of the store's time too, each kind for itself
+        visitor = Visitor(loop if kind else None)
+        visitor.cookie = identifier
+
+        answers = [visitor.visit(path) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [answer.json() for answer in answers] == [{"a": 1}] * 2
 
 
 # The cookie

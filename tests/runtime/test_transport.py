@@ -22,6 +22,7 @@ import redis
 import coatcheck
 from coatcheck import ConfigurationError, Keyring, StoreUnavailable
 from coatcheck.engine.operations import Operations
+from coatcheck.runtime import blocking
 from coatcheck.runtime._embedded_host import find_server
 from coatcheck.runtime.address import Address, Node
 from coatcheck.runtime.asynchronous import AsyncTransport
@@ -363,6 +364,27 @@ def test_many_threads(server, key):
             list(threads.map(count, range(96)))
 
         assert sessions.load(session.identifier)["n"] == 96
+
+
+@pytest.mark.requirement("R44")
+def test_thread_that_waited_for_a_connection(server, monkeypatch):
+    """To wait for a connection takes nothing of the time that the server has to answer: the connection is kept."""
+    waited, take = [0.0], blocking._Pool.take
+
+    def take_late(pool, ends_at):
+        waited[0] += 0.6
+        return take(pool, ends_at)
+
+    transport = BlockingTransport(Address(server.url), {"deadline": timedelta(seconds=1)})  # half of it for an attempt
+    (connection,) = run(transport.call(("CLIENT", "ID")))
+    monkeypatch.setattr(blocking, "monotonic", lambda: time.monotonic() + waited[0])
+    monkeypatch.setattr(blocking._Pool, "take", take_late)
+    try:
+        run(transport.call(("BLPOP", "nothing", "0.05")))
+        monkeypatch.undo()
+        assert run(transport.call(("CLIENT", "ID"))) == [connection]
+    finally:
+        transport.close()
 
 
 @pytest.mark.requirement("R44")

@@ -213,7 +213,10 @@ class Operations:
 
         True for what nearly every request that only reads leaves behind. Sends nothing.
         """
-        if not session.is_surely_clean or self._endings.open or self._store.clock.now() >= session.rests_until:
+        if not session.is_surely_clean or self._endings.open or not session.rests_until:
+            return False
+        clock = self._store.clock  # others may have loaded it: Django's views are of two kinds
+        if not clock.is_known or clock.now() >= session.rests_until:
             return False
         attribute = self.policy.subject_attribute
         return attribute is None or session.payload.subject is not None or attribute not in session.stored

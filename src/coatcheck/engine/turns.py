@@ -94,7 +94,7 @@ class Turns:
         with self._lock:
             line = self._lines.get(handle)
             if line is None:  # who had the turn has left meanwhile
-                self.take(handle, writing)
+                self.take(handle, writing)  # or somebody else has: then it goes on without one
                 return
             signal = writing.signal = self._transport.signal()
             line.waiting = line.waiting or deque()  # most lines never get one

@@ -527,7 +527,7 @@ class Session(Attributes):
         if self._device == self.payload.device:
             self._device = payload.device
         self.ticket, self.header, self.payload = ticket, header, payload
-        self.is_near = False
+        self.is_near, self.rests_until = False, 0
         self._settings_wanted = None
         self._rotation_wanted = self._renewal_wanted = False
         self._seen_at, self._attempts = header.seen_at, []
@@ -541,7 +541,7 @@ class Session(Attributes):
         self.header, self.payload, self._parts = other.header, other.payload, other.parts
         self._settings_wanted = None
         self._device, self._seen_at = other.payload.device, other.last_seen
-        self.is_near = other.is_near
+        self.is_near, self.rests_until = other.is_near, other.rests_until
         self.now_stored_as(other.payload.attributes)
 
     def now_new(self, attributes: Mapping[str, bytes]) -> None:
