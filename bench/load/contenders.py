@@ -108,6 +108,7 @@ CONTENDERS: Final = (
         "starlette_app",
         ("starsessions", "starsessions", "starsessions"),
         ("the least, which promises nothing", "least", ""),
+        ("the least, kept in memory", "least, kept", ""),
     ),
     *_asgi("FastAPI", "fastapi_app", ("fastapi-redis-sdk", "fastapi-redis-sdk", "fastapi-redis-sdk")),
     *_asgi("Litestar", "litestar_app"),

@@ -3,7 +3,7 @@
 Middleware that reads the cookie, asks the store (what is asked for in one turn of the loop leaves in one write),
 compares the digest of the secret, opens the record (AES-256-GCM with a key of its own, msgpack), and writes it back
 where it has changed. No deadlines but the store's, no timeouts, retries or outages, no index, no merging: the last
-write wins.
+write wins. Kept in memory, it asks the store for no session that it has seen, and hears of no write of others.
 """
 
 import asyncio
@@ -66,10 +66,12 @@ class _Connection(asyncio.Protocol):
 class LeastMiddleware:
     """Gives every request a dict as its session."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap *app*."""
+    def __init__(self, app: ASGIApp, *, keeps: bool = False) -> None:
+        """Wrap *app*. keeps: sessions in memory."""
         self._app = app
         self._connection: _Connection | None = None
+        self._keeps = keeps
+        self._kept: dict[bytes, tuple[bytes, bytes]] = {}  # the digest of the secret, and what is in the record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -80,15 +82,11 @@ class LeastMiddleware:
             self._connection = await _connected()
         connection, identifier = self._connection, _identifier(scope)
         name, secret = identifier[:_NAME], identifier[_NAME:]
-        session: dict[str, Any] = {}
-        stored = None
-        digest = hashlib.sha256(secret).digest()
-        if identifier:
-            record = await connection.call("GET", b"least:" + name)
-            if record is not None and hmac.compare_digest(record[:_DIGEST], digest):
-                stored = _opened(name, record)
-                session = _decode(stored)
-        scope["session"] = session
+        digest, known = hashlib.sha256(secret).digest(), self._kept.get(name)
+        if known is None and identifier:
+            known = self._read(name, await connection.call("GET", b"least:" + name))
+        stored = known[1] if known is not None and hmac.compare_digest(known[0], digest) else None
+        scope["session"] = session = {} if stored is None else _decode(stored)
 
         async def send_with_session(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -100,6 +98,7 @@ class LeastMiddleware:
                         its_name, its_secret = secrets.token_hex(_NAME // 2).encode(), secrets.token_hex(24).encode()
                         its_digest = hashlib.sha256(its_secret).digest()
                         headers.append((b"set-cookie", _COOKIE + its_name + its_secret))
+                    self._kept.pop(its_name, None)
                     await connection.call(
                         "SET", b"least:" + its_name, _sealed(its_name, its_digest, body), "EX", "1800"
                     )
@@ -107,6 +106,14 @@ class LeastMiddleware:
             await send(message)
 
         await self._app(scope, receive, send_with_session)
+
+    def _read(self, name: bytes, record: bytes | None) -> tuple[bytes, bytes] | None:
+        if record is None:
+            return None
+        known = record[:_DIGEST], _opened(name, record)
+        if self._keeps:
+            self._kept[name] = known
+        return known
 
 
 async def _connected() -> _Connection:

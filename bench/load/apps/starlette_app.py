@@ -21,6 +21,7 @@ _URL = os.environ["LOAD_STORE"]
 _MIDDLEWARE = {
     "bare": list,
     "least": lambda: [Middleware(LeastMiddleware)],
+    "least, kept": lambda: [Middleware(LeastMiddleware, keeps=True)],
     "starsessions": lambda: [
         Middleware(Starsessions, store=RedisStore(connection=Redis.from_url(_URL)), rolling=True, lifetime=1800),
         Middleware(SessionAutoloadMiddleware),
