@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from time import monotonic
-from types import MappingProxyType
 from typing import Any, Final
 
 from coatcheck.engine.checkup import Checkup, Severity, judge
@@ -28,10 +27,10 @@ from coatcheck.engine.resealing import Resealed
 from coatcheck.engine.server import Server
 from coatcheck.engine.signin import SignIn, check_subject, subject_of
 from coatcheck.engine.sources import Sources
-from coatcheck.engine.store import GROUPS, Opened, Store
+from coatcheck.engine.store import GROUPS, NO_PARTS, Opened, Store
 from coatcheck.engine.subjects import Subjects
 from coatcheck.engine.transport import Transport
-from coatcheck.engine.writer import Writer, is_lately
+from coatcheck.engine.writer import Writer, rests_until
 from coatcheck.model import csrf
 from coatcheck.model.activity import Activity
 from coatcheck.model.delta import Operation, concerns
@@ -56,7 +55,6 @@ log = logging.getLogger("coatcheck")
 
 # A server does nothing else meanwhile: no script is to keep it for 5 ms (docs/scaling.md has the measurements).
 _SWEPT_TOGETHER: Final = 50
-_NO_PARTS: Final[Mapping[str, bytes]] = MappingProxyType({})
 _DICTIONARY_ID: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 
@@ -145,7 +143,7 @@ class Operations:
             if opened is None:
                 session = await self._read(handle, ticket, began, reply)
             else:
-                session = self._presented(ticket, opened, _NO_PARTS, self._store.clock.now())
+                session = self._presented(ticket, opened, NO_PARTS, self._store.clock.now())
         elif self.leases is None:
             session = await self._read(handle, ticket, began)
         else:
@@ -197,9 +195,9 @@ class Operations:
         if session.is_leased:
             self._check_lease(session)
             return _nothing()
-        if self._endings.open and self._endings.refuse(session):
+        if self._endings.refuse(session):
             raise SessionRevoked(f"session {session.handle} has ended; nothing was written")
-        wanted = session.payload.subject if self.policy.subject_attribute is None else self.wanted_subject(session)
+        wanted = self.wanted_subject(session)
         if session.link_wanted and wanted is None:
             raise ValueError("issuer_session was set and nobody signed in: bind the session in the same request")
         if wanted != session.payload.subject or session.link_wanted:
@@ -740,8 +738,8 @@ class Operations:
         session = Session(
             self.policy, ticket=ticket, header=header, payload=payload, seen_at=used_at or now, parts=parts
         )
-        if used_at is not None and is_lately(used_at, now, header):
-            session.rests_until = used_at + header.idle_timeout // 10
+        if used_at is not None:
+            session.rests_until = rests_until(used_at, now, header)
         return session
 
     def _known_end(self, handle: Handle, header: Header, parts: Mapping[str, bytes]) -> float:

@@ -53,7 +53,7 @@ sent before it turns to the next client."""
 NO_CAUSE: Final = Cause()
 FIRST_PAGE: Final = b"0"
 _NOWHERE: Final[frozenset[int]] = frozenset()
-_NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
+NO_PARTS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 _ORDER: Final = {AtLimit.EVICT_OLDEST: "oldest", AtLimit.EVICT_IDLEST: "idlest", AtLimit.REFUSE: "refuse"}
 
@@ -242,12 +242,12 @@ class Store:
         record = self.leases.find(handle, self.clock.now())
         return None if record is None else self._records.open(handle, record)
 
-    def asking(self, handle: Handle, now: float) -> Awaitable[list[Any]]:
+    def asking(self, handle: Handle, now: float, others: Iterable[str] = ()) -> Awaitable[list[Any]]:
         """Give what asks for *handle*, to be awaited at once; `known` and `read_whole` understand the one reply.
 
-        now: monotonic, seconds.
+        now: monotonic, seconds. others: keys of its compartments.
         """
-        command = ("MGET", self._keys.record(handle), self._keys.epoch(handle.partition))
+        command = ("MGET", self._keys.record(handle), self._keys.epoch(handle.partition), *others)
         return self.transport.call(command) if now < self.clock.due_at else self._call(command)
 
     def known(self, handle: Handle, reply: list[Any]) -> Opened | None:
@@ -270,19 +270,17 @@ class Store:
         awaited before: where there are neither leases nor compartments.
         """
         others = self.companions.compartment_keys(handle) if with_parts and self.companions.names else ()
-        command = ("MGET", self._keys.record(handle), self._keys.epoch(handle.partition), *others)
         leases, sent_at = self.leases, monotonic() if began is None else began
         if leases is not None and not self.clock.is_known:
             with OneDeadline(sent_at):
                 await self.now()
                 return await self.read_whole(handle, sent_at, with_parts=with_parts)
         changes, asked_at = (0, 0) if leases is None else (leases.changes, self.clock.now())
-        call = self.transport.call if sent_at < self.clock.due_at else self._call
-        record, epoch, *found = (await call(command))[0] if reply is None else reply
+        record, epoch, *found = (await self.asking(handle, sent_at, others))[0] if reply is None else reply
         if record is None:
             with OneDeadline(sent_at):
                 if not await self.transport.has_stood_since(sent_at):
-                    ((record, epoch, *found),) = await self._call(command)
+                    ((record, epoch, *found),) = await self.asking(handle, monotonic(), others)
         opened = None if record is None or found else self._records.recall(handle, record)
         if opened is None:
             if record is not None and (found or self._records.lacks(record)) and self._records.has_key_of(record):
@@ -294,7 +292,7 @@ class Store:
             leases.keep(handle, record, opened[1].subject, asked_at, changes=changes)
         elif leases is not None:
             leases.drop(handle)
-        return opened, self.companions.named(found) if others else _NOTHING
+        return opened, self.companions.named(found) if others else NO_PARTS
 
     def _opened(self, handle: Handle, record: bytes | None) -> Opened | None:
         if record is None:

@@ -281,7 +281,7 @@ class Writer:
         if handle is None or header is None:
             return False
         now = await self._store.now()
-        if is_lately(self.used.get(handle, 0), now, header):
+        if rests_until(self.used.get(handle, 0), now, header):
             return True
         if not await self._store.extend(handle, header, now, along, receipt):
             return False
@@ -446,12 +446,13 @@ class Writer:
             self.note_use(handle, header.seen_at)
 
 
-def is_lately(used_at: int, now: int, header: Header) -> bool:
-    """Say whether a session that was used then (ms) need not be extended yet: a tenth of its idle timeout is not over.
+def rests_until(used_at: int, now: int, header: Header) -> int:
+    """Say until when (ms) a session that was used then need not be extended; 0: a tenth of its idle timeout is over.
 
     A use in the future is none to rely on: the server's clock may be set back, or its successor's lag.
     """
-    return abs(now - used_at) < header.idle_timeout // 10
+    tenth = header.idle_timeout // 10
+    return used_at + tenth if abs(now - used_at) < tenth else 0
 
 
 def _ended(handle: Handle) -> SessionRevoked:

@@ -74,7 +74,7 @@ class CookiePolicy:
 
     def read(self, header: str, *, secure: bool) -> tuple[str, ...]:
         """List the values that a Cookie header gives under this cookie's name: more than one is an attack."""
-        wanted = f"__Host-{self.name}" if secure and self.host_prefix else self.name
+        wanted = self.full_name(secure=secure)
         if wanted not in header:
             return ()
         found = []
