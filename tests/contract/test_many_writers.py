@@ -61,20 +61,21 @@ def test_all_is_kept(open_sessions, at_once, plans):
 
 
 def test_few_round_trips(server, open_sessions, at_once):
-    """No write of a process that waits for another fails for it, and those that wait are written together."""
+    """No write of a process fails for another one of it, and those that wait are written together."""
     sessions = open_sessions()
     session = sessions.create({"n": 0})
     written = copies(sessions, session, 20)
     for writer in written:
         writer.increment("n")
 
+    for node in server.nodes:  # threads too are all there before the first reply then, on a machine however busy
+        node.client_pause(300, all=False)
     with server.commands() as seen:
         save_all(at_once, sessions, written)
 
     sent = [command for command in seen if command.startswith("EVALSHA")]
-    if isinstance(sessions, coatcheck.Sessions):  # a thread that comes when another has just left meets its write first
-        assert len(sent) < 40
-    else:  # all tasks are there before the first reply: 1 and 19
+    assert len(sent) <= 20
+    if not isinstance(sessions, coatcheck.Sessions):  # all tasks are there before the first reply: 1 and 19
         assert len(sent) == 2
     assert sessions.load(session.identifier)["n"] == 20
 
