@@ -83,10 +83,10 @@ class Dictionaries:
         self._since = 0
         self._kept_until = 0
 
-    def is_prepared(self, deadline: int) -> bool:
-        """Say whether `prepare` would send nothing, as nearly always."""
+    def is_prepared(self, now: int, deadline: int) -> bool:
+        """Say whether `prepare` would send nothing at *now* (ms), as nearly always."""
         asked_at = self._asked_at
-        if asked_at is None or abs(self._clock.now() - asked_at) >= ASKED_EVERY:
+        if asked_at is None or abs(now - asked_at) >= ASKED_EVERY:
             return False
         return self._records.in_use is None or deadline <= self._kept_until
 
@@ -96,9 +96,10 @@ class Dictionaries:
         Sends nothing but every few minutes, or where the dictionary does not live as long. A failure is no obstacle:
         records are sealed without a dictionary then.
         """
-        if self.is_prepared(deadline):
+        now = self._clock.now()
+        if self.is_prepared(now, deadline):
             return
-        now, asked_at = self._clock.now(), self._asked_at
+        asked_at = self._asked_at
         self._asked_at = now
         try:
             await self._refresh(now, deadline, is_sure=asked_at is not None and abs(now - asked_at) < SETTLED)

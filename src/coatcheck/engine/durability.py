@@ -40,20 +40,19 @@ class Receipt(Struct, gc=False):  # no cycle leads through it
 
 
 class Waits:
-    """What is sent behind writes under one policy."""
+    """What is sent behind writes under one policy.
 
-    __slots__ = ("_durability", "_has_waitaof", "_keys")
+    is_ever: whether anything is ever waited for.
+    """
+
+    __slots__ = ("_durability", "_has_waitaof", "_keys", "is_ever")
 
     def __init__(self, durability: Durability | None, keys: Keys) -> None:
         """Wait as *durability* says; None: never."""
         self._durability = durability
         self._keys = keys
         self._has_waitaof = False
-
-    @property
-    def is_ever(self) -> bool:
-        """Whether anything is ever waited for."""
-        return self._durability is not None
+        self.is_ever = durability is not None
 
     def behind(self, receipt: Receipt | None, partitions: AbstractSet[int]) -> tuple[Command, ...]:
         """Give what to send behind a write to *partitions*: nothing, or marks and the command that waits."""

@@ -177,12 +177,16 @@ class Store:
             await self._call()
         return self.clock.now()
 
-    def takes_one_call(self, deadline: int) -> bool:
-        """Say whether nothing is to be asked before, or along with, a record that ends at *deadline* (ms) is written.
+    def time_for_one_call(self, began: float, deadline: int) -> int:
+        """Give the server's time (ms) where a record that ends at *deadline* (ms) can be written in a single call.
 
-        False also where the policy asks for durability.
+        0 where something is to be asked before it or along with it; so too where the policy asks for durability.
+        began: monotonic, seconds.
         """
-        return not self.waits.is_ever and monotonic() < self.clock.due_at and self._dictionaries.is_prepared(deadline)
+        if self.waits.is_ever or began >= self.clock.due_at:
+            return 0
+        now = self.clock.now()
+        return now if self._dictionaries.is_prepared(now, deadline) else 0
 
     def places(self, subject: str) -> tuple[Place, ...]:
         """Say where *subject* may be listed: a place for each key of the ring, the one for new entries first."""

@@ -30,7 +30,7 @@ _REMEMBERED_USES: Final = 10_000
 _EMPTIED: Final = Cause(why="emptied")
 
 
-class _Attempt(Struct, frozen=True):
+class _Attempt(Struct, frozen=True, gc=False):  # no cycle leads through it
     """What a try to write a session is to store; of others too, whom it has *served* then."""
 
     header: Header
@@ -94,14 +94,16 @@ class Writer:
         handle, base, began = session.handle, session.header, monotonic()
         if handle is None or base is None:
             raise RuntimeError("only a stored session can be updated")
-        ticket = self._next_ticket(session) if session.rotation_wanted else None
+        asks_for_more = session.is_asked_for_more
+        ticket = self._next_ticket(session) if asks_for_more else None
         along = await self._along(session) if session.has_more else None
         # What must not be done twice, or is not to meet itself as another's change, is known again by its id.
         is_noted = session.strict
         for change in changes:  # no any(): a generator costs more than what it goes through here
             is_noted = is_noted or isinstance(change, Increment)
         write_id = session.write_id_for(changes) if is_noted else b""
-        is_plain = ticket is None and along is None and session.is_plain_write
+        # Whether it does nothing but merge attributes in, without conflicts, so that others can do that for it.
+        is_plain = not (asks_for_more or along is not None or session.strict or session.was_tried_otherwise)
         receipt = Receipt(Write.SAVE if ticket is None else Write.ROTATION)
         writing = Writing(changes if is_plain else None, write_id, receipt)
         if not self._turns.take(handle, writing):
@@ -113,8 +115,8 @@ class Writer:
                 if (
                     is_plain
                     and not has_waited
-                    and self._store.takes_one_call(base.absolute_deadline)
-                    and (attempt := self._attempt(session, base, session.payload, changes, writing)).is_lasting
+                    and (now := self._store.time_for_one_call(began, base.absolute_deadline))
+                    and (attempt := self._attempt(session, base, session.payload, changes, writing, now=now)).is_lasting
                 ):  # as nearly always, and without a coroutine more than it takes: many requests wait here at once
                     try:
                         ((code, *found),) = await self._store.transport.call(
@@ -185,8 +187,8 @@ class Writer:
         None: it is done; else what the store holds instead.
         """
         (base, current), receipt = stored, writing.receipt
-        await self._store.now()
-        attempt = self._attempt(session, base, current, changes, writing, ticket=ticket)
+        now = await self._store.now()
+        attempt = self._attempt(session, base, current, changes, writing, now=now, ticket=ticket)
         header, payload = attempt.header, attempt.payload
         if writing.changes is not None and attempt.is_lasting:
             outcome = await self._store.replace(handle, base.revision, header, payload, NO_CHANGE, receipt=receipt)
@@ -209,14 +211,17 @@ class Writer:
         changes: list[Operation],
         writing: Writing,
         *,
+        now: int,
         ticket: Ticket | None = None,
     ) -> "_Attempt":
-        """Say what a try to write *changes* over *base* and *current* is to store. The time must be known."""
-        attributes = apply(session.still_to_do(changes, current), current.attributes)
+        """Say what a try to write *changes* over *base* and *current* is to store at *now*."""
+        attributes = session.written_to(current, changes)
         self._policy.caps.check(attributes, current.attributes)
-        now = self._store.clock.now()
-        header = session.next_header(base, now)
-        payload = session.next_payload(current, attributes, writing.write_id, now - base.seen_at)
+        if writing.changes is None:
+            header = session.next_header(base, now)
+            payload = session.next_payload(current, attributes, writing.write_id, now - base.seen_at)
+        else:  # it is plain: no timeouts, no device
+            header, payload = base.following(now), current.following(attributes, writing.write_id, now - base.seen_at)
         if ticket is not None:
             header, payload = self._with_secret(session, ticket, base, header, payload)
         others = self._turns.gather(writing)

@@ -5,12 +5,14 @@ each attribute that was read is compared at the end.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from coatcheck.model.caps import Caps
 from coatcheck.model.codec import IMMUTABLE, decode, encode
 from coatcheck.model.delta import Default, Delete, Increment, Operation, Set, difference
 from coatcheck.model.errors import SessionConflict
+
+_NUMBERS: Final = (int, float)
 
 
 class Attributes(MutableMapping[str, Any]):
@@ -20,7 +22,7 @@ class Attributes(MutableMapping[str, Any]):
     accessed: whether the application has looked at them or changed them.
     """
 
-    __slots__ = ("_baseline", "_caps", "_cleared", "_current", "_operations", "_values", "accessed", "stored")
+    __slots__ = ("_baseline", "_caps", "_cleared", "_current", "_given", "_operations", "_values", "accessed", "stored")
 
     def __init__(self, stored: Mapping[str, bytes], caps: Caps | None = None) -> None:
         """Present *stored*. caps: what an assignment may not go beyond."""
@@ -28,7 +30,8 @@ class Attributes(MutableMapping[str, Any]):
         self._caps = caps
         self.accessed = False
         self._current: Mapping[str, bytes] = stored  # with the changes made here, but for nested ones
-        self._operations: dict[str, list[Operation]] = {}
+        self._given = stored  # what others have too, so that it is not to be written to
+        self._operations: dict[str, tuple[Operation, ...]] = {}
         self._values: dict[str, Any] = {}  # decoded
         self._baseline: dict[str, bytes] = {}  # the encoded form, when decoded, of values that can change in place
         self._cleared = False
@@ -59,7 +62,7 @@ class Attributes(MutableMapping[str, Any]):
             return
         unchanged = self._put(name, value) and name not in self._operations and not self._cleared
         if not unchanged:
-            self._operations[name] = [Set((name,), self._current[name])]
+            self._operations[name] = (Set((name,), self._current[name]),)
 
     def setdefault(self, name: str, default: Any = None) -> Any:
         """Give attribute *name*, which is set to *default* first where there is none: by nobody else either, meanwhile.
@@ -70,7 +73,7 @@ class Attributes(MutableMapping[str, Any]):
             is_first = (name := _plain(name)) not in self._operations and not self._cleared
             self[name] = default
             if is_first:
-                self._operations[name] = [Default((name,), self._current[name])]
+                self._operations[name] = (Default((name,), self._current[name]),)
         return self[name]
 
     def __delitem__(self, name: str) -> None:
@@ -81,7 +84,7 @@ class Attributes(MutableMapping[str, Any]):
             raise KeyError(name)
         del self._own()[name]
         self._forget(name)
-        self._operations[name] = [Delete((name,))]
+        self._operations[name] = (Delete((name,)),)
 
     def clear(self) -> None:
         """Remove every attribute, also those that other requests add meanwhile."""
@@ -110,20 +113,23 @@ class Attributes(MutableMapping[str, Any]):
 
         Returns the sum as far as this request knows. Raises TypeError if the attribute is not a number.
         """
-        name = _plain(name)
+        if type(name) is not str:
+            name = _plain(name)
         self.accessed = True
-        number = self[name] if name in self._current else 0
-        if isinstance(number, bool) or not isinstance(number, int | float):
+        raw = self._current.get(name)
+        number = 0 if raw is None else self._values[name] if name in self._values else decode(raw)
+        if isinstance(number, bool) or not isinstance(number, _NUMBERS):
             raise TypeError(f"attribute {name} is a {type(number).__name__}, not a number")
         self._put(name, number + by)
-        operations = self._operations.setdefault(name, [])
-        match operations:
-            case [*_, Increment(path, before)]:
-                operations[-1] = Increment(path, before + by)
-            case [*_, Set(path)]:
-                operations[-1] = Set(path, self._current[name])
-            case _:
-                operations.append(Increment((name,), by))
+        match self._operations.get(name):
+            case None:
+                self._operations[name] = (Increment((name,), by),)
+            case (*before, Increment(path, sum_so_far)):
+                self._operations[name] = (*before, Increment(path, sum_so_far + by))
+            case (*before, Set(path)):
+                self._operations[name] = (*before, Set(path, self._current[name]))
+            case before:
+                self._operations[name] = (*before, Increment((name,), by))
         return number + by
 
     # For the engine
@@ -140,6 +146,13 @@ class Attributes(MutableMapping[str, Any]):
             if encode(value, name) != raw:
                 operations += difference((name,), decode(raw), value)
         return operations
+
+    def as_changed(self) -> Mapping[str, bytes] | None:
+        """Give the stored attributes with the delta made to them, to be kept; None where it takes an `apply`."""
+        if self._baseline:
+            return None
+        self._given = self._current
+        return self._current
 
     @property
     def is_untouched(self) -> bool:
@@ -179,15 +192,15 @@ class Attributes(MutableMapping[str, Any]):
             self._forget(name)
             if raw is None:
                 self._own().pop(name, None)
-                self._operations[name] = [Delete((name,))]
+                self._operations[name] = (Delete((name,)),)
             else:
                 self._own()[name] = raw
-                self._operations[name] = [Set((name,), raw)]
+                self._operations[name] = (Set((name,), raw),)
 
     def now_stored_as(self, attributes: Mapping[str, bytes]) -> None:
         """Start over with *attributes*; objects that the caller can change stay in use where they are equal."""
-        values = [(name, self._values[name]) for name in self._baseline]
-        self.stored = self._current = attributes
+        values = [(name, self._values[name]) for name in self._baseline] if self._baseline else ()
+        self.stored = self._current = self._given = attributes
         self._forget_changes()
         for name, value in values:
             raw = attributes.get(name)
@@ -201,6 +214,8 @@ class Attributes(MutableMapping[str, Any]):
         self._values[name] = value
         if type(value) not in IMMUTABLE:
             self._baseline[name] = raw
+        elif self._baseline:
+            self._baseline.pop(name, None)
 
     def _put(self, name: str, value: Any) -> bool:
         """Set the local value; say whether its encoded form is what was there before."""
@@ -213,13 +228,12 @@ class Attributes(MutableMapping[str, Any]):
             if name not in self._current:
                 self._caps.check_count(len(self._current) + 1)
         self._own()[name] = raw
-        self._forget(name)
         self._remember(name, value, raw)
         return same
 
     def _own(self) -> dict[str, bytes]:
-        """Give the current attributes to be written to, apart from the stored ones."""
-        if self._current is self.stored or not isinstance(self._current, dict):
+        """Give the current attributes to be written to, apart from those that others have."""
+        if self._current is self._given or not isinstance(self._current, dict):
             self._current = dict(self._current)
         return self._current
 

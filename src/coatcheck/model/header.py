@@ -66,6 +66,12 @@ class Header(Struct, frozen=True, kw_only=True, gc=False):
         """How long the store keeps the record from *now* on, in ms: until the nearer deadline."""
         return min(self.idle_timeout, self.absolute_deadline - now)
 
+    def following(self, now: int) -> Self:
+        """Give the header of the next write, at *now*; a former secret whose grace is over is left out."""
+        if self.former_digest is None or self.former_until > now:
+            return replace(self, revision=self.revision + 1, seen_at=now)
+        return replace(self, revision=self.revision + 1, seen_at=now, former_digest=None, former_until=0)
+
     def rotate(self, digest: bytes, grace_until: int) -> Self:
         """Give the header with a new secret; the present one is honoured until *grace_until*."""
         return replace(self, digest=digest, former_digest=self.digest, former_until=grace_until)

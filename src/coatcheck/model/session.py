@@ -16,7 +16,7 @@ from coatcheck.model.activity import Recorded
 from coatcheck.model.attributes import Attributes
 from coatcheck.model.client import NO_CLIENT, Client
 from coatcheck.model.compartment import Compartment, Compartments, check_idle_timeout
-from coatcheck.model.delta import Operation, without_counts
+from coatcheck.model.delta import Operation, apply, without_counts
 from coatcheck.model.device import check_device, class_of
 from coatcheck.model.durability import Reached
 from coatcheck.model.issued import IssuerSession
@@ -136,7 +136,7 @@ class Session(Attributes):
         self._device = payload.device
         self._rotation_wanted = self._renewal_wanted = False
         self._issuer_session: IssuerSession | None = None
-        self._attempts: list[tuple[list[Operation], bytes]] = []
+        self._attempts: tuple[tuple[list[Operation], bytes], ...] = ()
         self._seen_at = seen_at
         self._parts = parts  # these two are made when somebody asks for them
         self._recorded: Recorded | None = None
@@ -372,7 +372,9 @@ class Session(Attributes):
         """Whether a save must write the record even if no attribute has changed."""
         if self._rotation_wanted or self._issuer_session is not None:
             return True
-        return (self._settings_wanted is not None and self.settings_changed) or self.device_changed
+        if self._settings_wanted is not None and self.settings_changed:
+            return True
+        return self._device != self.payload.device and self.device_changed
 
     @property
     def is_surely_clean(self) -> bool:
@@ -412,12 +414,9 @@ class Session(Attributes):
         return self._rotation_wanted
 
     @property
-    def is_plain_write(self) -> bool:
-        """Whether a save does nothing but merge attributes in, without conflicts, and was not tried otherwise before.
-
-        To be asked once `write_id_for` has been.
-        """
-        return not (self.strict or self.is_asked_for_more or len(self._attempts) > 1)
+    def was_tried_otherwise(self) -> bool:
+        """Whether a save of other changes was tried before. To be asked once `write_id_for` has been."""
+        return len(self._attempts) > 1
 
     @property
     def renewal_wanted(self) -> bool:
@@ -447,9 +446,7 @@ class Session(Attributes):
 
     def next_header(self, base: Header, now: int) -> Header:
         """Make the header that follows *base*, with those of this session's timeouts that it changed."""
-        header = replace(base, revision=base.revision + 1, seen_at=now)
-        if base.former_digest is not None and base.former_until <= now:
-            header = replace(header, former_digest=None, former_until=0)
+        header = base.following(now)
         if self.device_changed:
             header = replace(header, device_class=class_of(self._device))
         if not self.settings_changed:
@@ -506,15 +503,23 @@ class Session(Attributes):
     def write_id_for(self, changes: list[Operation]) -> bytes:
         """Give the id of the write of *changes*: the same one when a save is tried again after a lost reply."""
         if not self._attempts or self._attempts[-1][0] != changes:
-            self._attempts.append((changes, urandom(WRITE_ID_BYTES)))
+            self._attempts = (*self._attempts, (changes, urandom(WRITE_ID_BYTES)))
         return self._attempts[-1][1]
 
-    def still_to_do(self, changes: list[Operation], stored: Payload) -> list[Operation]:
-        """Give *changes* less what an earlier save, whose reply was lost, has already counted in *stored*."""
+    def written_to(self, stored: Payload, changes: list[Operation]) -> Mapping[str, bytes]:
+        """Give the attributes of *stored* with *changes*, the delta, made to them.
+
+        Less what an earlier save, whose reply was lost, has already counted there.
+        """
+        if stored is self.payload and not self.was_tried_otherwise:
+            changed = self.as_changed()
+            if changed is not None:  # as nearly always
+                return changed
         for attempted, write_id in reversed(self._attempts):
             if stored.has_write(write_id):
-                return without_counts(changes, attempted)
-        return changes
+                changes = without_counts(changes, attempted)
+                break
+        return apply(changes, stored.attributes)
 
     def now_stored(self, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Take note of what the store holds now."""
@@ -530,7 +535,7 @@ class Session(Attributes):
         self.is_near, self.rests_until = False, 0
         self._settings_wanted = None
         self._rotation_wanted = self._renewal_wanted = False
-        self._seen_at, self._attempts = header.seen_at, []
+        self._seen_at, self._attempts = header.seen_at, ()
         self._next_secret = self._issuer_session = self._rotation = None
         self.now_stored_as(payload.attributes)
 
