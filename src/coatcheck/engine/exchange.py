@@ -228,7 +228,9 @@ class Exchange:
                 return self._without_save(visit, session, error)
         visit.is_over = session.ended
         cookie = self._cookie_for(visit, session)
-        return Outcome(cookie, session.accessed or cookie is not None)
+        if cookie is None:
+            return _READ if session.accessed else _UNTOUCHED
+        return Outcome(cookie, is_private=True)
 
     def admit(self, visit: Visit, session: Session) -> None:
         """Count *session* if a save will create it, as nobody's. Raises SourceLimited."""

@@ -195,12 +195,12 @@ class Operations:
         if session.is_leased:
             self._check_lease(session)
             return _nothing()
-        if self._endings.refuse(session):
+        if self._endings.open and self._endings.refuse(session):
             raise SessionRevoked(f"session {session.handle} has ended; nothing was written")
-        wanted = self.wanted_subject(session)
-        if session.link_wanted and wanted is None:
+        wanted, is_linked = self.wanted_subject(session), session.link_wanted
+        if is_linked and wanted is None:
             raise ValueError("issuer_session was set and nobody signed in: bind the session in the same request")
-        if wanted != session.payload.subject or session.link_wanted:
+        if is_linked or wanted != session.payload.subject:
             return self.unbind(session) if wanted is None else self.bind(session, wanted)
         if session.header is None:
             return _nothing() if session.is_empty else self._create(session)

@@ -524,10 +524,12 @@ class Session(Attributes):
     def now_stored(self, ticket: Ticket | Handle | None, header: Header, payload: Payload) -> None:
         """Take note of what the store holds now."""
         former = self.header
-        is_same = ticket is self.ticket or ticket == self.ticket
-        if former is None or not is_same or header.persistent != former.persistent:
-            self.cookie_due = True
-        if former is not None and header.absolute_deadline != former.absolute_deadline:
+        if (
+            former is None
+            or not (ticket is self.ticket or ticket == self.ticket)
+            or header.persistent != former.persistent
+            or header.absolute_deadline != former.absolute_deadline
+        ):
             self.cookie_due = True
         if self._device == self.payload.device:
             self._device = payload.device
