@@ -11,19 +11,19 @@ How it is told is the runtime's affair (`Lines`). That nothing older than the bo
 Keys of the sessions here are the random bytes of their handles.
 """
 
-from base64 import urlsafe_b64decode
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
 from threading import Lock
 from time import monotonic
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from coatcheck.model.near import NearCache, NearCounts
 from coatcheck.model.record import Header, Payload
-from coatcheck.model.ticket import Handle
+from coatcheck.model.ticket import Handle, value_of
 
 _OVERHEAD: Final = 1500  # bytes of a session beside its attributes, and of an attribute beside its value, in CPython
 _OVERHEAD_EACH: Final = 150
@@ -56,8 +56,7 @@ class Lines(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Struct, frozen=True, eq=False, gc=False):  # no cycle leads through it
     """A read that was announced. asked_at: monotonic, seconds."""
 
     handle: Handle
@@ -65,8 +64,7 @@ class Expected:
     asked_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True, eq=False, gc=False):  # no cycle leads through it
     """A session as it was read. parts: its compartments, sealed. deadline: when it ends, as far as is known (ms)."""
 
     line: Line
@@ -125,6 +123,7 @@ class Near:
         with self._lock:
             if self._expected.get(handle.value) is not expected:
                 return
+            del self._expected[handle.value]
             if self.lines is None or self.lines.place_of(handle.partition) != expected.place:
                 return
             self._remove(handle.value)
@@ -142,9 +141,10 @@ class Near:
 
     def settle(self, expected: Expected) -> None:
         """Take note that the announced read is over, whatever has come of it."""
-        with self._lock:
-            if self._expected.get(expected.handle.value) is expected:
-                del self._expected[expected.handle.value]
+        if self._expected.get(expected.handle.value) is expected:  # not kept
+            with self._lock:
+                if self._expected.get(expected.handle.value) is expected:
+                    del self._expected[expected.handle.value]
 
     def drop(self, handle: Handle) -> None:
         """Let go of *handle*: it is being written, or was."""
@@ -186,7 +186,7 @@ class Near:
                 _, _, rest = key.partition(b"}:")
                 kind = rest[:2]
                 if kind in {b"s:", b"c:"}:
-                    self._drop(_value(rest[2 : 2 + _NAME_LENGTH]))
+                    self._drop(value_of(rest[2 : 2 + _NAME_LENGTH]))
                 elif kind == b"g":
                     is_epoch = True
         if is_epoch:
@@ -219,12 +219,6 @@ class Near:
 
 
 def _size(payload: Payload) -> int:
-    return _OVERHEAD + sum(len(name) + len(raw) + _OVERHEAD_EACH for name, raw in payload.attributes.items())
-
-
-def _value(name: bytes) -> bytes:
-    """Give the random bytes of the handle of that *name*; b"" for what is none."""
-    try:
-        return urlsafe_b64decode(name)
-    except ValueError:
-        return b""
+    attributes = payload.attributes
+    content = sum(map(len, attributes)) + sum(map(len, attributes.values()))
+    return _OVERHEAD + _OVERHEAD_EACH * len(attributes) + content

@@ -21,7 +21,7 @@ from coatcheck.engine.dictionaries import DictionaryInfo, Dropped
 from coatcheck.engine.durability import Receipt
 from coatcheck.engine.endings import Ending, Endings, Journal
 from coatcheck.engine.issued import IssuerLinks
-from coatcheck.engine.near import Near
+from coatcheck.engine.near import Expected, Near
 from coatcheck.engine.recognition import Recognition
 from coatcheck.engine.resealing import Resealed
 from coatcheck.engine.server import Server
@@ -94,7 +94,7 @@ class Operations:
         self._subjects = Subjects(self._store, self.policy)
         self.leases = self._store.leases
         self.near = self._store.near
-        self._reads_plainly = self.leases is None and self.near is None and not self._store.companions.names
+        self._reads_plainly = self.leases is None and not self._store.companions.names
 
     # One session
 
@@ -137,17 +137,22 @@ class Operations:
             if session is not None:
                 return session
         began, handle = monotonic(), ticket.handle
-        if self._reads_plainly:  # as nearly always, and without a coroutine more than it takes: many wait here at once
-            (reply,) = await self._store.asking(handle, began)
-            opened = None if self._endings.open else self._store.known(handle, reply)
-            if opened is None:
-                session = await self._read(handle, ticket, began, reply)
+        expected = None if self.near is None else self.near.expect(handle)
+        try:
+            if self._reads_plainly:  # as nearly always, without a coroutine more than it takes: many wait here at once
+                (reply,) = await self._store.asking(handle, began)
+                opened = None if self._endings.open else self._store.known(handle, reply)
+                if opened is None:
+                    session = await self._read(handle, ticket, began, expected, reply)
+                else:
+                    session = self._presented(ticket, opened, NO_PARTS, self._store.clock.now())
+                    if expected is not None and session is not None:
+                        self._keep_near(expected, opened, NO_PARTS)
             else:
-                session = self._presented(ticket, opened, NO_PARTS, self._store.clock.now())
-        elif self.leases is None:
-            session = await self._read(handle, ticket, began)
-        else:
-            session = await self._read_or_lease(ticket, began)
+                session = await self._read_or_lease(ticket, began, expected)
+        finally:
+            if expected is not None and self.near is not None:
+                self.near.settle(expected)
         if session is None or session.header is None:
             return None
         digest = ticket.digest
@@ -704,24 +709,25 @@ class Operations:
         return None if session.ticket is None else await self.find(session.ticket)
 
     async def _read(
-        self, handle: Handle, ticket: Ticket | Handle, began: float, reply: list[Any] | None = None
+        self,
+        handle: Handle,
+        ticket: Ticket | Handle,
+        began: float,
+        expected: Expected | None = None,
+        reply: list[Any] | None = None,
     ) -> Session | None:
         """Read a session; then try what is outstanding. began: when it was asked for (monotonic, seconds).
 
-        reply: what `Store.asking` has brought, if that was awaited already.
+        expected: by the near cache, if it was told of this read. reply: what `Store.asking` has brought, if that was
+        awaited already.
         """
-        expected = self.near.expect(handle) if self.near is not None and isinstance(ticket, Ticket) else None
-        try:
-            opened, parts = await self._store.read_whole(handle, began, reply=reply)
-            session = None
-            if opened is not None:
-                now = self._store.clock.now() if self._store.clock.is_known else await self._store.now()
-                session = self._presented(ticket, opened, parts, now)
-            if expected is not None and self.near is not None and opened is not None and session is not None:
-                self.near.keep(expected, *opened, parts, self._known_end(handle, opened[0], parts))
-        finally:
-            if expected is not None and self.near is not None:
-                self.near.settle(expected)
+        opened, parts = await self._store.read_whole(handle, began, reply=reply)
+        session = None
+        if opened is not None:
+            now = self._store.clock.now() if self._store.clock.is_known else await self._store.now()
+            session = self._presented(ticket, opened, parts, now)
+            if expected is not None and session is not None:
+                self._keep_near(expected, opened, parts)
         if not self._endings.open:  # as nearly always
             return session
         has_ended = session is not None and self._endings.refuse(session)
@@ -741,6 +747,11 @@ class Operations:
         if used_at is not None:
             session.rests_until = rests_until(used_at, now, header)
         return session
+
+    def _keep_near(self, expected: Expected, opened: Opened, parts: Mapping[str, bytes]) -> None:
+        if self.near is not None:
+            header, payload = opened
+            self.near.keep(expected, header, payload, parts, self._known_end(expected.handle, header, parts))
 
     def _known_end(self, handle: Handle, header: Header, parts: Mapping[str, bytes]) -> float:
         """Say when the session or a part of it ends (ms) if nobody uses it, as far as this process knows."""
@@ -801,9 +812,9 @@ class Operations:
             await self._links.extend(session)
             await self._writer.update(session, changes)
 
-    async def _read_or_lease(self, ticket: Ticket, began: float) -> Session | None:
+    async def _read_or_lease(self, ticket: Ticket, began: float, expected: Expected | None) -> Session | None:
         try:
-            return await self._read(ticket.handle, ticket, began)
+            return await self._read(ticket.handle, ticket, began, expected)
         except StoreUnavailable as error:
             opened = self._store.read_leased(ticket.handle)
             if opened is None:

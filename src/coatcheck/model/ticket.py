@@ -115,3 +115,11 @@ class Ticket(Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         """Show the handle."""
         return f"Ticket({self.handle!r})"
+
+
+def value_of(name: bytes) -> bytes:
+    """Give the random bytes of the handle that *name* stands for in the names of keys; b"" for what is none."""
+    try:
+        return a2b_base64(name.translate(_STANDARD), strict_mode=True)
+    except ValueError:
+        return b""
