@@ -71,12 +71,15 @@ class Links:
         """See `Lines.place_of`."""
         topology = self.carrier.topology
         node = topology.home(partition * SLOT_DISTANCE)
-        link = self._links.get(node) if node is not None else None
-        if link is None or not link.is_alive():
-            if node is not None:
-                self._begin(node)
+        if node is None:
             return None
-        return None if link.line is None else (link.line, topology.detours)
+        link = self._links.get(node)
+        line = None if link is None else link.line
+        if line is not None:  # its thread lets go of it before it ends
+            return line, topology.detours
+        if link is None or not link.is_alive():
+            self._begin(node)
+        return None
 
     def lines(self) -> list[Line]:
         """See `Lines.lines`."""
