@@ -42,6 +42,7 @@ from coatcheck.runtime.errors import (
     Busy,
     Interrupted,
     NoHandshake,
+    Overloaded,
     code_of,
     is_refusal,
     is_untrusted,
@@ -331,7 +332,8 @@ class Carrier(ABC):
 
     def _suffer(self, call: Call, node: Node, error: Exception) -> None:
         """Take note that *node* did not answer. Raises where trying again is in vain."""
-        if is_refusal(error) or is_untrusted(error) or isinstance(error, ConfigurationError | ResponseError):
+        is_final = isinstance(error, ConfigurationError | ResponseError | Overloaded)
+        if is_final or is_refusal(error) or is_untrusted(error):
             raise error if isinstance(error, ConfigurationError) else translated(error, self.address) from error
         call.trouble = error
         if isinstance(error, NoAnswer):

@@ -58,6 +58,10 @@ class Busy(Exception):
     """All connections were in use for as long as there was time to wait."""
 
 
+class Overloaded(Busy):
+    """A connection that many calls share has as much to do as it may have: this call was refused, and not sent."""
+
+
 def code_of(error: BaseException) -> str:
     """Give the first word of what the server replied ("OOM", "MOVED"...), also where a script met it; "" if none."""
     if status := getattr(error, "status_code", None):
@@ -107,11 +111,18 @@ def translated(error: BaseException, address: Address) -> SessionError:
             "See that ssl_ca_certs names the authority that has signed it, that it names the host, and its dates"
         )
     if isinstance(error, LostConnection | NoAnswer | OSError | Busy):
-        hint = " See that it speaks TLS there" if _is_plain(error) else ""
-        return StoreUnavailable(f"{address} cannot be reached: {error}{hint}")
+        return StoreUnavailable(f"{address} {_silence(error)}")
     if advice := _ADVICE.get("OOM" if isinstance(error, OutOfMemoryError) else code_of(error)):
         return StoreUnavailable(f"{address} {advice} ({error})")
     return StoreUnavailable(f"{address} refused a command: {error}")
+
+
+def _silence(error: BaseException) -> str:
+    """Say why there is no answer."""
+    if isinstance(error, Overloaded):
+        return f"was not asked: {error} already. See why the server is slow, or serve fewer requests at once"
+    hint = " See that it speaks TLS there" if _is_plain(error) else ""
+    return f"cannot be reached: {error}{hint}"
 
 
 def _setting_wrong(error: BaseException) -> str:

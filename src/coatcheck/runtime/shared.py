@@ -4,6 +4,8 @@ What is asked for in one turn of the loop leaves in one write, and replies come 
 protocol: pipelining). A task that gives up waiting leaves its place in the queue, so its reply is taken off it and
 reaches nobody. Nothing waits for a turn of its own: a lone call leaves at the end of the turn that it is made in.
 
+What waits is bounded, in calls and in bytes; a call beyond that is refused at once, and nothing of it is sent.
+
 redis-py opens the connection (TLS, credentials, database); from then on this reads and writes it.
 """
 
@@ -19,10 +21,18 @@ from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as NoAnswer
 
 from coatcheck.engine.transport import Command
-from coatcheck.runtime.errors import Busy, Interrupted
+from coatcheck.runtime.errors import Interrupted, Overloaded
 
 _A_MOMENT: Final = 0.001
-_MOST_WAITING: Final = 10_000
+
+MOST_WAITING: Final = 10_000
+"""Calls without an answer, those among them that nobody waits for any more."""
+
+MOST_UNSENT: Final = 32 * 1024 * 1024
+"""Bytes of one turn, and as many again of earlier ones that the server has not taken, and those of the last call."""
+
+_LARGE: Final = 4096
+"""Bytes of a command that are worth counting: of smaller ones the number of calls is bound enough."""
 
 
 class _Waiting(Struct, eq=False):
@@ -45,24 +55,31 @@ class SharedConnection(asyncio.Protocol):
         self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=BaseParser.parse_error)
         self._waiting: deque[_Waiting] = deque()
         self._outgoing: list[bytes] = []
+        self._large = 0  # bytes of what is large in it
+        self._is_paused = False
+        self._most_waiting = MOST_WAITING  # none while there are too many bytes
         self._alarm: asyncio.TimerHandle | None = None
         self._suspect: _Waiting | None = None
         self._is_retired = False
         self.is_lost = False
         self._transport.set_protocol(self)
+        self._transport.set_write_buffer_limits(high=MOST_UNSENT)
 
     def call(self, commands: Sequence[Command], seconds: float) -> asyncio.Future[list[Any]]:
         """Send *commands*; give what will be their replies, the errors among them as exceptions.
 
         It fails with Interrupted when the connection is lost, and with redis-py's TimeoutError when the replies have
-        not come after so many *seconds*: then the connection is given up, for all. Raises Busy.
+        not come after so many *seconds*: then the connection is given up, for all. Raises Overloaded.
         """
-        if len(self._waiting) >= _MOST_WAITING:
-            raise Busy(f"{_MOST_WAITING} calls wait for an answer already")
+        if len(self._waiting) >= self._most_waiting:
+            raise self._overloaded()
         if not self._outgoing:
             self._loop.call_soon(self._send)
         for command in commands:
-            self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type]
+            packed = hiredis.pack_command(command)  # type: ignore[arg-type]
+            self._outgoing.append(packed)
+            if len(packed) > _LARGE:
+                self._count(len(packed))
         call = _Waiting(self._loop.create_future(), len(commands), self._loop.time() + seconds)
         self._waiting.append(call)
         if self._alarm is None:
@@ -79,8 +96,23 @@ class SharedConnection(asyncio.Protocol):
         """Close it now."""
         self._give_up(Interrupted("the connection was closed"))
 
+    def _count(self, size: int) -> None:
+        self._large += size
+        self._set_bound()
+
+    def _set_bound(self) -> None:
+        self._most_waiting = 0 if self._is_paused or self._large >= MOST_UNSENT else MOST_WAITING
+
+    def _overloaded(self) -> Overloaded:
+        if self._most_waiting:
+            return Overloaded(f"{MOST_WAITING:,} calls of one event loop wait for its answer")
+        return Overloaded(f"{MOST_UNSENT // 1024**2} MiB of one event loop's calls wait to be sent")
+
     def _send(self) -> None:
         outgoing, self._outgoing = self._outgoing, []
+        if self._large:
+            self._large = 0
+            self._set_bound()
         if outgoing and not self.is_lost:
             self._transport.write(b"".join(outgoing))
 
@@ -133,6 +165,16 @@ class SharedConnection(asyncio.Protocol):
             self._give_up(Interrupted(f"the server sent what nobody has asked for: {error}"))
         if self._is_retired and not waiting:
             self.close()
+
+    def pause_writing(self) -> None:
+        """Refuse further calls: the server does not take what it is sent."""
+        self._is_paused = True
+        self._set_bound()
+
+    def resume_writing(self) -> None:
+        """Accept calls again: it has taken most of it."""
+        self._is_paused = False
+        self._set_bound()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell all who wait."""
