@@ -49,12 +49,14 @@ class Relay:
 
     def __init__(self, server: Any, path: Path) -> None:
         self.url: str = server.url.replace(server.socket, str(path))
+        self.name = f"unix://{path}"  # the same without user and password
         self.connections: list[Carried] = []
         self.holds: Callable[[Carried], bool] = lambda _: False
         self.reads = asyncio.Event()
         self.reads.set()
         self._upstream, self._path = server.socket, path
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     @property
     def commands(self) -> list[Words]:
@@ -81,6 +83,9 @@ class Relay:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # transports close in the loop's next turn
 
     def _is_held(self, connection: Carried) -> bool:
         return self.holds(connection)
@@ -89,6 +94,7 @@ class Relay:
         there_reader, there_writer = await asyncio.open_unix_connection(self._upstream)
         connection = Carried(writer, self._is_held)
         self.connections.append(connection)
+        self._writers += [writer, there_writer]
 
         async def forth() -> None:
             with suppress(ConnectionError):

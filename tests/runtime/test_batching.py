@@ -187,7 +187,7 @@ async def test_too_many_calls(relay, relayed):
     await turns()
 
     assert str(further.exception()) == (
-        f"{relay.url} was not asked: 10,000 calls of one event loop wait for its answer already. "
+        f"{relay.name} was not asked: 10,000 calls of one event loop wait for its answer already. "
         "See why the server is slow, or serve fewer requests at once"
     )
     assert isinstance(further.exception(), StoreUnavailable)
@@ -238,7 +238,7 @@ async def test_too_many_bytes(relay, relayed, at_once):
 
     (said,) = {str(task.exception()) for task in refused}
     assert said == (
-        f"{relay.url} was not asked: 32 MiB of one event loop's calls wait to be sent already. "
+        f"{relay.name} was not asked: 32 MiB of one event loop's calls wait to be sent already. "
         "See why the server is slow, or serve fewer requests at once"
     )
     relay.reads.set()
