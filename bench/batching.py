@@ -65,7 +65,6 @@ async def waits(ask: Ask, calls: int = _ALONE) -> list[float]:
 
 async def beside(ask: Ask, neighbour: Ask | None) -> list[float]:
     """Do as `waits`, while another task asks without end."""
-
     ends = asyncio.Event()
 
     async def work(ask: Ask) -> None:
