@@ -131,11 +131,9 @@ def test_later_sessions_live(make, wire, clock, end):
 
 def read_late(clock, server, *, milliseconds):
     """Tell *clock* the server's time by an answer that was on its way for so long."""
+    asked_at = time.monotonic() - milliseconds / 1000
     seconds, microseconds = server.client.time()
-    clock.learn(
-        divmod(seconds * 1_000_000 + microseconds - milliseconds * 1000, 1_000_000),
-        time.monotonic() - milliseconds / 1000,
-    )
+    clock.learn(divmod(seconds * 1_000_000 + microseconds - milliseconds * 1000, 1_000_000), asked_at)
 
 
 @pytest.mark.requirement("R25", "R15")
