@@ -134,3 +134,20 @@ def test_first_call(open_sessions, warm, sent):
     session = warm.create({"a": 1})
 
     assert sent(lambda: open_sessions(clock=None).load(session.identifier))[-2:] == ["MGET", "TIME"]
+
+
+def test_ending_many(warm, sent):
+    """Ending a subject's sessions is a script for each 250 of them, however many there are."""
+    for _ in range(501):
+        warm.bind(warm.new(), "ada")
+
+    assert sent(lambda: warm.revoke_all("ada")) == ["EVALSHA"] * 3
+
+
+def test_sweeping_many(warm, sent, clock):
+    """Sweeping is a script for each 50 entries that are due in a partition, and one where there are fewer."""
+    for _ in range(101):
+        warm.bind(warm.new(), "ada")
+    clock.advance(timedelta(minutes=31))
+
+    assert sent(warm.sweep) == ["EVALSHA"] * (256 + 2)
