@@ -61,19 +61,19 @@ class Units:
 
 
 VALKEY: Final = Units(
-    anonymous=420,
-    bound=675,
+    anonymous=460,
+    bound=715,
     event=70,
     node=4096,
     partition=1500,
     epoch=100,
-    load=3.0,
-    save=17.0,
-    touch=8.6,
-    sign_in=43.0,
+    load=2.9,
+    save=12.5,
+    touch=7.5,
+    sign_in=45.0,
     swept=4.0,
 )
-"""Of Valkey 9.1.2, measured with bench.memory and bench.flatness (docs/scaling.md)."""
+"""Of Valkey 9.1.2 without a dictionary, measured with bench.memory and bench.flatness (docs/scaling.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
