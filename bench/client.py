@@ -234,9 +234,10 @@ def _timed(found: Times, name: str, work: Callable[[], Any]) -> Any:
     return result
 
 
-def _trained() -> Dictionary:
+def trained(sessions: int) -> Dictionary:
+    """Train a dictionary on the sessions of so many customers."""
     samples = []
-    for number in range(_TRAINED):
+    for number in range(sessions):
         attributes = {name: encode(value) for name, value in shopper(number).items()}
         samples.append(Sample(str(number), Payload(None, attributes).encode()))
     return train(samples).dictionary
@@ -247,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.client", description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
     given = parser.parse_args()
-    clients = [Client(None), Client(_trained())]
+    clients = [Client(None), Client(trained(_TRAINED))]
     rounds: list[list[Times]] = [[client.round() for client in clients] for _ in range(given.rounds + 1)][1:]
     sys.stdout.write(
         f"{PLAIN_BYTES} bytes of plain JSON, records of {clients[0].record_bytes} bytes without a dictionary "
