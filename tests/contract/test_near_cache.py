@@ -409,6 +409,16 @@ def test_no_session_ends_for_a_stale_client(open_near):
     assert near.load(session.identifier) is None
 
 
+def test_recognised_too_late(open_near):
+    """Where something was done to it before it is recognised, a session from memory too says what is wrong."""
+    near = open_near(client=ClientPolicy(address=OnChange.OBSERVE))
+    loaded = held(near, near.create({"n": 1}).identifier)
+    loaded["n"] = 2
+
+    with pytest.raises(ValueError, match="before anything is done to the session"):
+        near.recognise(loaded, user_agent=None, address="192.0.2.1")
+
+
 # What it takes
 
 

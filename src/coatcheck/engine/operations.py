@@ -245,7 +245,8 @@ class Operations:
             return True
         seen = self.policy.client.look(user_agent, address)
         with OneDeadline():
-            if session.is_near and not self._recognition.knows(session, seen) and not await self.refresh(session):
+            may_be_old = session.is_near and not session.is_changed and not self._recognition.knows(session, seen)
+            if may_be_old and not await self.refresh(session):
                 return False
             return await self._recognition.recognise(session, seen)
 
