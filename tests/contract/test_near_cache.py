@@ -309,7 +309,7 @@ def test_freshness_of_a_changed_session(near, elsewhere):
 # What is decided on a state that is out of date
 
 
-@pytest.mark.requirement("R37")
+@pytest.mark.requirement("R38")
 def test_save_on_a_stale_base(near, elsewhere):
     """A save of a session that another process has written meanwhile is merged with it, as ever: nothing is lost."""
     session = elsewhere.create({"n": 1, "mine": 0, "theirs": 0})
@@ -328,7 +328,59 @@ def test_save_on_a_stale_base(near, elsewhere):
     assert dict(elsewhere.load(session.identifier)) == {"n": 3, "mine": 1, "theirs": 1}
 
 
-@pytest.mark.requirement("R37")
+@pytest.mark.requirement("R38")
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_price_of_a_stale_base(near, elsewhere, server, is_strict):
+    """It costs one round trip more, and no write of anybody: inside a value, in a compartment, of a deletion."""
+    session = elsewhere.create({"shared": {"mine": 0, "theirs": 0}, "mine": 0, "gone": 0, "theirs gone": 0})
+    session.compartment("cart")["n"] = 0
+    elsewhere.save(session)
+
+    def write():
+        theirs = elsewhere.load(session.identifier)
+        theirs["shared"]["theirs"] = 1
+        theirs["theirs"] = 1
+        theirs.compartment("cart")["n"] = 1
+        del theirs["theirs gone"]
+        elsewhere.save(theirs)
+
+    loaded = stale(near, session.identifier, write)
+    loaded.strict = is_strict
+    loaded["mine"] = 1
+    if not is_strict:
+        loaded["shared"]["mine"] = 1
+    del loaded["gone"]
+    with server.commands() as commands:
+        near.save(loaded)
+
+    found = elsewhere.load(session.identifier)
+    assert dict(found) == {"shared": {"mine": int(not is_strict), "theirs": 1}, "mine": 1, "theirs": 1}
+    assert found.compartment("cart")["n"] == 1
+    assert [command.split()[0] for command in commands].count("EVALSHA") == 2
+
+
+@pytest.mark.requirement("R38")
+def test_compartment_on_a_stale_base(near, elsewhere):
+    """What two requests change in a compartment is merged too, where one began from memory."""
+    session = elsewhere.create({"a": 1})
+    session.compartment("cart").update({"mine": 0, "theirs": 0, "n": 1})
+    elsewhere.save(session)
+
+    def write():
+        theirs = elsewhere.load(session.identifier)
+        theirs.compartment("cart")["theirs"] = 1
+        theirs.compartment("cart").increment("n")
+        elsewhere.save(theirs)
+
+    loaded = stale(near, session.identifier, write)
+    loaded.compartment("cart")["mine"] = 1
+    loaded.compartment("cart").increment("n")
+    near.save(loaded)
+
+    assert dict(elsewhere.load(session.identifier).compartment("cart")) == {"mine": 1, "theirs": 1, "n": 3}
+
+
+@pytest.mark.requirement("R38")
 def test_strict_save_on_a_stale_base(near, elsewhere):
     """In strict mode it is a conflict, and nothing is written."""
     session = elsewhere.create({"n": 1})
