@@ -10,6 +10,10 @@ ARGS ?=
 # What `make matrix` runs on: see tests/fix_servers.py
 SERVERS ?= redis6 redis7 redis7-tls valkey8 valkey9 sentinel cluster
 
+# What `make near` sets: the staleness in ms of the near cache that all sessions get. Each load waits for some ms, so of
+# the 60 stories of the state machine it tells 20, and goes a third as many long walks, of 200 steps each as ever.
+NEAR := COATCHECK_TEST_ALL_NEAR=100
+
 PYTHON_BIN := .venv/bin/python
 
 .PHONY: help
@@ -22,7 +26,7 @@ demo: ## Run the demo (ARGS=--check: unattended, says whether it works)
 	.venv-demo/bin/python -m demo $(ARGS)
 
 .PHONY: test
-test: check wheel unit demo-check django6 ## Run all of it: checks, wheel, tests, demo, Django 6
+test: check wheel unit near-quick demo-check django6 ## Run all of it: checks, wheel, tests, some with a near cache, demo, Django 6
 
 .PHONY: check
 check: env ## Lint, formatting, types, layers, lock files
@@ -53,10 +57,14 @@ matrix: env ## Run the contract suite on every server release and topology (SERV
 	done
 
 .PHONY: near
-near: env ## Run the contract and the attack suite with a near cache in all sessions
+near: env ## Run the contract and the attack suite with every load from a near cache that can be (tests/near_mode.py)
 	tools/debian
-	COATCHECK_TEST_NEAR=15 COATCHECK_TEST_EXAMPLES=20 $(PYTHON_BIN) -m pytest tests/contract tests/attack \
-	  -k "not 10000_sessions and not long_walks" $(ARGS)
+	$(NEAR) COATCHECK_TEST_EXAMPLES=20 $(PYTHON_BIN) -m pytest -o timeout=600 tests/contract tests/attack $(ARGS)
+
+.PHONY: near-quick
+near-quick: env ## The same in short: the state machine, late writes, rollbacks
+	$(NEAR) COATCHECK_TEST_EXAMPLES=3 $(PYTHON_BIN) -m pytest tests/contract/test_state_machine.py \
+	  tests/attack/test_resurrection.py tests/attack/test_rollback.py $(ARGS)
 
 .PHONY: faults
 faults: env ## Kill, freeze and cut off servers under load and check every operation (ARGS="--runs 50 --cell sentinel-kill")

@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fix_access",
     "tests.fix_issuer",
     "tests.fix_line",
+    "tests.fix_near",
     "tests.fix_relay",
     "tests.fix_store",
     "tests.fix_wire",

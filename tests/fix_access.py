@@ -21,6 +21,7 @@ from coatcheck.engine.scripts import Command
 from coatcheck.model.keyring import Place
 from coatcheck.model.ticket import Handle
 from coatcheck.runtime.embedded import Embedded
+from tests import near_mode
 from tests.fix_servers import KINDS, Started
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -39,7 +40,7 @@ class Guarded:
 
     def user(self, *prefixes: str, **options: bool) -> str:
         """Make a user for *prefixes* with the rules of `access_rules`; give the URL to connect with as that user."""
-        options = {"clustered": self._url.startswith("cluster"), **options}
+        options = {"clustered": self._url.startswith("cluster"), "near_cache": near_mode.IS_ON, **options}
         rules = [rule for prefix in prefixes for rule in access_rules(prefix, **options)]
         resets = ("resetkeys", "resetchannels", "-@all")
         rules = [*resets, *(rule for rule in rules if rule not in resets)]

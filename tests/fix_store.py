@@ -4,10 +4,8 @@ import asyncio
 import inspect
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -21,6 +19,7 @@ import coatcheck
 from coatcheck.engine.clock import Clock
 from coatcheck.engine.scripts import BY_SHA
 from coatcheck.runtime.embedded import Embedded
+from tests import near_mode
 from tests.fix_access import PREFIXES, Guarded, guarded_server
 from tests.fix_servers import KINDS
 
@@ -33,10 +32,8 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
 end
 """
 
-
-_NEAR = timedelta(milliseconds=int(os.environ.get("COATCHECK_TEST_NEAR", "0")))
-
 _BETWEEN_SERVERS = frozenset({"REPLCONF", "PUBLISH", "PING", "INFO", "CLIENT", "AUTH", "SENTINEL", "MULTI", "EXEC"})
+_OF_NEAR_CACHES = frozenset({"HELLO", "SUBSCRIBE"} if near_mode.IS_ON else ())  # and PING and CLIENT
 
 
 class Server:
@@ -92,8 +89,6 @@ class Server:
     @contextmanager
     def commands(self) -> Iterator[list[str]]:
         """Record the commands that clients send meanwhile (not those that scripts run), as "NAME first-argument"."""
-        if _NEAR:
-            pytest.skip("near caches send commands of their own")  # PING, at any moment: they would be counted
         seen: list[str] = []
         token = secrets.token_hex(8)
         with ExitStack() as stack:
@@ -109,7 +104,7 @@ class Server:
                     words = command["command"].split()
                     if token in words:
                         break
-                    if command["client_type"] != "lua" and words[0] not in _BETWEEN_SERVERS:
+                    if command["client_type"] != "lua" and words[0] not in _BETWEEN_SERVERS | _OF_NEAR_CACHES:
                         seen.append(" ".join(words[:2]))
 
 
@@ -152,22 +147,6 @@ class Stepped:
             return self._loop.run_until_complete(attribute(*args, **options))
 
         return call
-
-
-def _load_late(sessions: Any, seconds: float) -> None:
-    """Have each load of *sessions* wait first."""
-    target = sessions._sessions if isinstance(sessions, Stepped) else sessions
-    load = target.load
-
-    async def load_later(*arguments: Any, **options: Any) -> Any:
-        await asyncio.sleep(seconds)
-        return await load(*arguments, **options)
-
-    def load_late(*arguments: Any, **options: Any) -> Any:
-        time.sleep(seconds)
-        return load(*arguments, **options)
-
-    target.load = load_later if isinstance(sessions, Stepped) else load_late
 
 
 def _teach(*nodes: redis.Redis) -> None:
@@ -236,24 +215,16 @@ def open_sessions(
     """Give a function that makes Sessions, or AsyncSessions behind the same interface, on the server.
 
     Its arguments are theirs; by default they share the server, the clock and the key of the test.
-
-    COATCHECK_TEST_NEAR gives all of them a near cache, with a staleness of so many ms: a load waits for as long first,
-    for a test expects to read what others have written.
     """
     loop = asyncio.new_event_loop()
     opened: list[Any] = []
 
     def make(**options: Any) -> Any:
         options = {"url": server.url, "keys": key, "clock": clock, **options}
-        if _NEAR:
-            policy = options.get("policy") or coatcheck.SessionPolicy()
-            options["policy"] = replace(policy, near_cache=policy.near_cache or coatcheck.NearCache(staleness=_NEAR))
         if request.param == "sync":
             sessions: Any = coatcheck.Sessions(**options)
         else:
             sessions = Stepped(coatcheck.AsyncSessions(**options), loop)
-        if _NEAR:
-            _load_late(sessions, _NEAR.total_seconds())
         opened.append(sessions)
         return sessions
 

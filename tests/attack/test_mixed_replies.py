@@ -180,7 +180,10 @@ def pair(crossed):
 @pytest.mark.requirement("R42")
 def test_load_of_a_broken_client(crossed, pair):
     """A load that is handed another session's record refuses it, every time."""
-    for read in (lambda session: crossed.load(session.identifier), lambda session: crossed.find(session.handle)):
+    for read in (
+        lambda session: crossed.load(session.identifier, fresh=True),
+        lambda session: crossed.find(session.handle),
+    ):
         for session in [*pair, *pair]:
             with pytest.raises(RecordCorrupted, match="belongs to another key, prefix or request"):
                 run(read(session))
@@ -222,4 +225,4 @@ def test_nothing_to_tell_it_by(crossed, pair):
     with pytest.raises(RecordCorrupted):
         run(crossed.load(stranger))
 
-    assert run(crossed.load(pair[0].identifier)) is None
+    assert run(crossed.load(pair[0].identifier, fresh=True)) is None

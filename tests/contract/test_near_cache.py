@@ -1,6 +1,5 @@
 """The near cache: loads that do not ask the store, and what other processes do, noticed in time."""
 
-import os
 from datetime import timedelta
 from time import monotonic
 
@@ -15,6 +14,7 @@ from coatcheck import (
     SessionPolicy,
     SessionRevoked,
 )
+from tests import near_mode
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.access(near_cache=True)
@@ -94,7 +94,7 @@ def test_the_store_is_not_asked(near, server):
     assert timedelta(0) <= after.behind <= STALENESS
 
 
-@pytest.mark.skipif("COATCHECK_TEST_NEAR" in os.environ, reason="all sessions have one then")
+@pytest.mark.skipif(near_mode.IS_ON, reason="all sessions have one then")
 def test_without_a_near_cache(sessions):
     """Unless the policy asks for it nothing is kept, and there is nothing to count."""
     session = sessions.create({"n": 1})

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from coatcheck import SessionPolicy
+from tests import near_mode
 
 MINUTE = timedelta(minutes=1)
 
@@ -34,6 +35,7 @@ def test_touch_is_coalesced(sessions, server, clock):
 
 @pytest.mark.requirement("R16")
 @pytest.mark.requirement("R39")
+@pytest.mark.skipif(near_mode.IS_ON, reason=near_mode.LOADS_SEND_NOTHING)
 def test_order_of_commands(sessions, server, clock):
     """A request that only reads is an MGET; once in a tenth of the idle timeout a script that extends it follows."""
     stored = sessions.create({"a": 1})

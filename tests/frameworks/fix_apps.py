@@ -20,6 +20,7 @@ import redis
 
 import coatcheck
 from coatcheck.runtime._embedded_host import find_server
+from tests import near_mode
 from tests.fix_store import Server
 from tests.frameworks.served import HEADER
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -257,6 +258,7 @@ class Running:
             "COATCHECK_PREFIX": "cc",
             "COATCHECK_DEADLINE": os.environ["COATCHECK_DEADLINE"],  # crowds write one session, on a slow machine
             "COATCHECK_TEST_APP": framework.app,
+            **near_mode.ENVIRONMENT,
             **{f"COATCHECK_TEST_{name.upper()}": value for name, value in settings.items()},
         }
         log = self._logs / f"{framework.name}-{listening.getsockname()[1]}.log"
