@@ -2,8 +2,8 @@
 
 Its argument is JSON: url, key, identifiers, requests (how many), is_async, staleness (ms, of a near cache; 0: none).
 With a near cache each request takes some milliseconds more, for the revocations to keep up. A line for each request:
-which session, when its load began (ns, the clock that all processes share), whether it was accepted, when its save
-began and whether it was carried out (0 0 without one), when all was over.
+which session, when its load began (ns, the clock that all processes share), whether it was accepted, whether from
+memory, when its save began and whether it was carried out (0 0 without one), when all was over.
 """
 
 import asyncio
@@ -46,6 +46,7 @@ def serve(sessions, identifiers, requests, pause):
     for number in range(requests):
         which, began = secrets.randbelow(len(identifiers)), monotonic_ns()
         session, save_began, saved = sessions.load(identifiers[which]), 0, 0
+        accepted = (0, 0) if session is None else (1, int(session.is_near))
         if session is not None and number % SAVES == 0:
             session.increment("n")
             save_began = monotonic_ns()
@@ -54,7 +55,7 @@ def serve(sessions, identifiers, requests, pause):
                 saved = 1
             except coatcheck.SessionRevoked:
                 pass
-        tell(which, began, int(session is not None), save_began, saved, monotonic_ns())
+        tell(which, began, *accepted, save_began, saved, monotonic_ns())
         time.sleep(pause)
 
 
@@ -63,6 +64,7 @@ async def a_serve(sessions, identifiers, requests, pause):
     for number in range(requests):
         which, began = secrets.randbelow(len(identifiers)), monotonic_ns()
         session, save_began, saved = await sessions.load(identifiers[which]), 0, 0
+        accepted = (0, 0) if session is None else (1, int(session.is_near))
         if session is not None and number % SAVES == 0:
             session.increment("n")
             save_began = monotonic_ns()
@@ -71,7 +73,7 @@ async def a_serve(sessions, identifiers, requests, pause):
                 saved = 1
             except coatcheck.SessionRevoked:
                 pass
-        tell(which, began, int(session is not None), save_began, saved, monotonic_ns())
+        tell(which, began, *accepted, save_began, saved, monotonic_ns())
         await asyncio.sleep(pause)
 
 
