@@ -4,7 +4,7 @@ COATCHECK_TEST_ALL_NEAR turns it on, and is the staleness in ms of the near cach
 none. A test expects to read what others have written, at its first load too. So each load of such sessions
 
 - waits until the near cache knows of all that the store had done when the load began, or until `staleness` has passed,
-  when it promises the same; for that the store is asked more often than four times in a staleness;
+  when it promises the same; for that the store is asked more often than four times in a staleness, while loads wait;
 - is done again where the store had to be asked, for the near cache has the session then.
 
 What a load counts for is told at the end: see tests/fix_near.py.
@@ -28,9 +28,12 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name.startsw
 LOADS_SEND_NOTHING = "it counts what loads send, and one from memory sends nothing"
 """Why a test is left out in this mode."""
 
-_QUESTIONS = 100  # in a staleness: a load waits for two
+_INTERVAL = 0.001  # seconds between questions, for two of which a load waits; where none has waited lately, the usual
+_LATELY = 0.2
 _PAUSE = 0.0005
 _TRIES = 2
+
+_waited_at = 0.0
 
 
 def count_in(path: Path) -> None:
@@ -69,7 +72,7 @@ def install() -> None:
     from coatcheck.runtime.carrier import Carrier  # noqa: PLC0415
 
     begin, load = Operations.__init__, Operations.load
-    near._QUESTIONS = _QUESTIONS
+    near._Conversation._interval = property(lambda line: _interval(line._staleness / near._QUESTIONS), _leave)
 
     @wraps(begin)
     def begin_near(self: Any, transport: Any, *, policy: Any = None, prefix: str = "cc", **options: Any) -> None:
@@ -100,8 +103,18 @@ def install() -> None:
     Operations.__init__, Operations.load = begin_near, load_near
 
 
+def _interval(usual: float) -> float:
+    return _INTERVAL if time.monotonic() < _waited_at + _LATELY else usual
+
+
+def _leave(line: Any, usual: float) -> None:
+    """Take no note of what a line has reckoned for itself."""
+
+
 async def _until_known(operations: Any) -> None:
     """Wait until the near cache knows of all that the store has done by now."""
+    global _waited_at  # noqa: PLW0603  lines are threads, and nobody but them asks for it
+    _waited_at = time.monotonic()
     wanted = time.monotonic() + STALENESS.total_seconds()
     links = operations.near.lines
     while links is not None and links._links and time.monotonic() < wanted:
