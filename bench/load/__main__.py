@@ -33,15 +33,20 @@ _TOLERANCE: Final = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure of each framework, how often, and for how many seconds at a time."""
+    """What to measure of each framework, how often, and for how many seconds at a time. with_peers: beside others."""
 
     trials: tuple[Trial, ...]
     rounds: int
     seconds: int
+    with_peers: bool = True
 
     async def carry_out(self, group: str) -> Result:
         """Load the contenders of *group* in turn."""
-        contenders = [contender for contender in CONTENDERS if contender.group == group]
+        contenders = [
+            contender
+            for contender in CONTENDERS
+            if contender.group == group and (self.with_peers or contender.is_bare or contender.is_ours)
+        ]
         async with _store(contenders) as store, serving(contenders, store) as serving_now:
             about = _about(store, contenders)
             rows = [row for trial in self.trials for row in await self._try(trial, serving_now, store)]
@@ -136,11 +141,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=2, help="of load in a round (2)")
     parser.add_argument("--trial", choices=list(Trial), action="append", help="only this one; may be given again")
     parser.add_argument("--record", action="store_true", help="write docs/performance.md, its data and its plots")
-    parser.add_argument("--guard", action="store_true", help="fail where coatcheck's share is far below the recorded")
+    parser.add_argument(
+        "--guard", action="store_true", help="without the peers: fail where coatcheck's share is far below the recorded"
+    )
     given = parser.parse_args()
     if unknown := set(given.groups) - set(_GROUPS):
         parser.error(f"no such framework: {', '.join(sorted(unknown))}")
-    plan = Plan(tuple(map(Trial, given.trial or Trial)), given.rounds, given.seconds)
+    if given.guard and given.record:
+        parser.error("--guard plays without the peers: there is nothing to --record")
+    plan = Plan(tuple(map(Trial, given.trial or Trial)), given.rounds, given.seconds, with_peers=not given.guard)
     found = asyncio.run(run(given.groups or _GROUPS, plan, is_recorded=given.record))
     if given.guard and (said := record.regressions(found, _TOLERANCE)):
         sys.exit("\n".join(said))

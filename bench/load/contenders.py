@@ -100,18 +100,13 @@ _DJANGO_PEERS: Final = (
     ("Django `cached_db`", f"cached_db on {_DJANGO_CACHE}", "django"),
     ("Django `db`, PostgreSQL", "db", "django"),
 )
+_LEAST: Final = (("the least, which promises nothing", "least", ""), ("the least, kept in memory", "least, kept", ""))
 _AIOHTTP: Final = "-m bench.load.apps.aiohttp_app {port}"
 
 CONTENDERS: Final = (
-    *_asgi(
-        "Starlette",
-        "starlette_app",
-        ("starsessions", "starsessions", "starsessions"),
-        ("the least, which promises nothing", "least", ""),
-        ("the least, kept in memory", "least, kept", ""),
-    ),
-    *_asgi("FastAPI", "fastapi_app", ("fastapi-redis-sdk", "fastapi-redis-sdk", "fastapi-redis-sdk")),
-    *_asgi("Litestar", "litestar_app"),
+    *_asgi("Starlette", "starlette_app", ("starsessions", "starsessions", "starsessions"), *_LEAST),
+    *_asgi("FastAPI", "fastapi_app", ("fastapi-redis-sdk", "fastapi-redis-sdk", "fastapi-redis-sdk"), *_LEAST),
+    *_asgi("Litestar", "litestar_app", *_LEAST),
     Contender(
         "Litestar", "Litestar `RedisStore`", _UVICORN.format("litestar_app"), "own", "litestar", "litestar", "asgi"
     ),

@@ -1,12 +1,14 @@
-"""FastAPI: bare, Redis's own fastapi-redis-sdk, coatcheck, the same with its near cache."""
+"""FastAPI: bare, Redis's own fastapi-redis-sdk, the least that a sealed session takes, coatcheck, also near."""
 
 import os
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import PlainTextResponse
 from redis_fastapi import FastAPIRedis, get_settings
 from redis_fastapi.deps import SessionDep
 
+from bench.load.apps.least import LeastMiddleware
 from bench.load.content import SESSION, add_one
 from bench.load.near import POLICY
 from coatcheck.fastapi import CurrentSession, SessionMiddleware
@@ -37,6 +39,13 @@ else:
         get_settings().url = _URL
         FastAPIRedis(app).lifespan().sessions()
         Session = SessionDep
+    elif _VARIANT.startswith("least"):
+
+        async def _session(request: Request) -> dict[str, Any]:
+            return request.session
+
+        app.add_middleware(LeastMiddleware, keeps=_VARIANT == "least, kept")
+        Session = Annotated[dict[str, Any], Depends(_session)]
     else:
         app.add_middleware(SessionMiddleware, url=_URL, policy=POLICY)
         Session = CurrentSession

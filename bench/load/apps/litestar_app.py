@@ -1,8 +1,9 @@
-"""Litestar: bare, its own server-side sessions in its RedisStore, coatcheck, the same with its near cache."""
+"""Litestar: bare, its own sessions in its RedisStore, the least that a sealed session takes, coatcheck, also near."""
 
 import os
 
 from litestar import Litestar, MediaType, Request, get
+from litestar.middleware import DefineMiddleware
 from litestar.middleware.session.server_side import ServerSideSessionConfig
 
 from bench.load.content import SESSION, add_one
@@ -43,6 +44,10 @@ _ROUTES = [fill, read, write, hits]
 
 if _is_bare:
     app = Litestar(_ROUTES)
+elif _VARIANT.startswith("least"):
+    from bench.load.apps.least import LeastMiddleware
+
+    app = Litestar(_ROUTES, middleware=[DefineMiddleware(LeastMiddleware, keeps=_VARIANT == "least, kept")])
 elif _VARIANT.startswith("coatcheck"):
     from bench.load.near import POLICY
     from coatcheck.litestar import SessionConfig

@@ -41,7 +41,7 @@ class _Waiting(Struct, eq=False):
     replies: asyncio.Future[list[Any]]
     count: int
     ends_at: float
-    found: list[Any] = []  # each has its own
+    found: list[Any] | None = None
 
 
 class SharedConnection(asyncio.Protocol):
@@ -156,11 +156,13 @@ class SharedConnection(asyncio.Protocol):
         try:
             while (reply := reader.gets()) is not False:
                 call = waiting[0]
-                call.found.append(reply)
-                if len(call.found) == call.count:
-                    waiting.popleft()
-                    if not call.replies.done():
-                        call.replies.set_result(call.found)
+                found = [reply] if call.found is None else [*call.found, reply]
+                if len(found) < call.count:
+                    call.found = found
+                    continue
+                waiting.popleft()
+                if not call.replies.done():
+                    call.replies.set_result(found)
         except (IndexError, InvalidResponse) as error:
             self._give_up(Interrupted(f"the server sent what nobody has asked for: {error}"))
         if self._is_retired and not waiting:
