@@ -4,9 +4,12 @@ import traceback
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coatcheck import ConfigurationError, SessionPolicy, Status
 from coatcheck.model.codec import encode
+from coatcheck.model.delta import apply
 from coatcheck.model.record import Payload
 from coatcheck.model.session import Session, SessionInfo, instant
 from coatcheck.model.ticket import Handle, Ticket
@@ -59,6 +62,38 @@ def test_status(act, status):
 
     assert session.status is status
     assert session.is_changed == (status is Status.CHANGED) or status is Status.REVOKED
+
+
+ACTS = {
+    "set": lambda session, name: session.update({name: 7}),
+    "set default": lambda session, name: session.setdefault(name, 9),
+    "increment": lambda session, name: session.increment(name),
+    "remove": lambda session, name: session.pop(name, None),
+    "set a list": lambda session, name: session.update({name: [1]}),
+    "clear": lambda session, _: session.clear(),
+}
+STEPS = st.lists(st.tuples(st.sampled_from(sorted(ACTS)), st.sampled_from("abc")), max_size=6)
+
+
+def go_through(steps, session):
+    """Carry out *steps*; those that a session refuses change nothing."""
+    for act, name in steps:
+        if not (act == "increment" and isinstance(session.get(name), list)):
+            ACTS[act](session, name)
+
+
+@given(STEPS, STEPS)
+def test_what_is_written(before, meanwhile):
+    """A save writes what the delta makes of the stored attributes, and that stays so whatever is changed meanwhile."""
+    session = stored(a=1, b=2)
+    go_through(before, session)
+    expected = apply(session.delta(), session.payload.attributes)
+
+    written = session.written_to(session.payload, session.delta())
+    assert written == expected
+    go_through(meanwhile, session)
+    assert written == expected
+    assert session.payload.attributes == {"a": encode(1), "b": encode(2)}
 
 
 def test_status_after_a_rotation():
