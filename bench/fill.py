@@ -191,9 +191,8 @@ class Filler:
         """
         made = self.bound((f"trained-{number}" for number in range(count)), lambda number: content(number + _APART))
         (training,) = self.transport.run([self.operations.train_dictionary()])
-        made += self.anonymous(
-            1
-        )  # the first one asks which dictionary is in use, and those in its pipeline do not wait
+        # The first write after it asks which dictionary is in use, and those in its pipeline do not wait for that.
+        made += self.anonymous(1)
         self.transport.run(self.operations.revoke(session) for session in made)
         for partition, server in enumerate(self._servers):
             server.delete(self._keys.events(partition))

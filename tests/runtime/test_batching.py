@@ -133,8 +133,7 @@ async def test_two_turns_leave_in_two_writes(sessions, writes):
     writes.found.clear()
 
     tasks = loads(sessions, identifiers[:12])
-    await turns()
-    await turns()
+    await turns(2)
     tasks += loads(sessions, identifiers[12:])
 
     assert await numbers(tasks) == list(range(20))

@@ -222,15 +222,13 @@ class Exchange:
         except SessionRevoked:
             log.info("session_revoked_during_request", extra={"handle": str(session.handle)})
             visit.is_over = True
-            return Outcome(None, session.accessed)
+            return _without_cookie(session)
         except StoreError as error:
             if self._is_lost(session, error, must_rotate=is_asked_to_rotate):
                 return self._without_save(visit, session, error)
         visit.is_over = session.ended
         cookie = self._cookie_for(visit, session)
-        if cookie is None:
-            return _READ if session.accessed else _UNTOUCHED
-        return Outcome(cookie, is_private=True)
+        return _without_cookie(session) if cookie is None else Outcome(cookie, is_private=True)
 
     def admit(self, visit: Visit, session: Session) -> None:
         """Count *session* if a save will create it, as nobody's. Raises SourceLimited."""
@@ -356,6 +354,10 @@ class Exchange:
             say_once_that_https_is_needed()
         max_age = self.sessions.remaining(session) if session.persistent else None
         return self.cookie.set(session.identifier, secure=visit.secure, max_age=max_age)
+
+
+def _without_cookie(session: Session) -> Outcome:
+    return _READ if session.accessed else _UNTOUCHED
 
 
 def _store_failure(error: StoreError) -> Failure:

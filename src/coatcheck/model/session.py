@@ -372,9 +372,7 @@ class Session(Attributes):
         """Whether a save must write the record even if no attribute has changed."""
         if self._rotation_wanted or self._issuer_session is not None:
             return True
-        if self._settings_wanted is not None and self.settings_changed:
-            return True
-        return self._device != self.payload.device and self.device_changed
+        return (self._settings_wanted is not None and self.settings_changed) or self.device_changed
 
     @property
     def is_surely_clean(self) -> bool:

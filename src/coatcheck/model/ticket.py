@@ -10,7 +10,7 @@ the client alone: the store keeps its SHA-256. Both come from the operating syst
 
 import re
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from binascii import a2b_base64, b2a_base64
 from hashlib import sha256
 from typing import Final, Self
@@ -63,7 +63,7 @@ class Handle(Struct, frozen=True, gc=False):
         """Read the text form. Raises ValueError."""
         if not _HANDLE_SHAPE.fullmatch(text):
             raise ValueError("not a session handle")
-        return cls(int(text[:2], 16), urlsafe_b64decode(text[3:]))
+        return cls(int(text[:2], 16), value_of(text[3:].encode()))
 
     def __str__(self) -> str:
         """Give the text form."""

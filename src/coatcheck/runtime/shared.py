@@ -79,7 +79,8 @@ class SharedConnection(asyncio.Protocol):
             packed = hiredis.pack_command(command)  # type: ignore[arg-type]
             self._outgoing.append(packed)
             if len(packed) > _LARGE:
-                self._count(len(packed))
+                self._large += len(packed)
+                self._set_bound()
         call = _Waiting(self._loop.create_future(), len(commands), self._loop.time() + seconds)
         self._waiting.append(call)
         if self._alarm is None:
@@ -95,10 +96,6 @@ class SharedConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close it now."""
         self._give_up(Interrupted("the connection was closed"))
-
-    def _count(self, size: int) -> None:
-        self._large += size
-        self._set_bound()
 
     def _set_bound(self) -> None:
         self._most_waiting = 0 if self._is_paused or self._large >= MOST_UNSENT else MOST_WAITING
